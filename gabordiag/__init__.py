@@ -9,7 +9,7 @@ The layers, in the order of the story; each imports only from those above it:
     gabor_layer       a convolution with learned Gabor filters
     gabor_fit         which Gabor filter a kernel is
     objective         what is minimised: a loss of one or of several parameters
-    own               a user's function or module as an objective
+    own               a user's function or module as an objective; a network and its training
     checks            is a kernel, a derivative, a graph right?
     landscape         what that loss looks like: every critical point, with a proof
     dynamics          what an optimizer does on it: runs, outcomes, maps of many runs
@@ -22,6 +22,7 @@ The layers, in the order of the story; each imports only from those above it:
     api_log           the public function that judges a log alone
     api               the public functions
     cli               the command line
+    examples          README's training and its two notebooks; nothing imports them
 
 Each package's own docstring says which of its files holds what. The public names are loaded when
 they are first used, so that `import gabordiag` costs nothing and the command line answers at once.

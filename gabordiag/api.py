@@ -1,9 +1,9 @@
 """The Python interface: the options' names as keywords, results as frozen dataclasses.
 
 Most functions take an `Experiment`, or your own function or module with the keywords of
-`gabordiag.own.custom.own_objective`, and compute; `check` takes a kernel or a derivative,
-`diagnose` a `Training` as well. Nothing prints or writes files. The command line calls these
-functions, or what they call.
+`gabordiag.own.custom.own_objective`, and compute; `check` takes a kernel or a derivative, `sweep`
+and `diagnose` take a `Training` as well, `rates` nothing else. Nothing prints or writes files. The
+command line calls these functions, or what they call.
 """
 
 from __future__ import annotations

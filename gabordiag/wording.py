@@ -1,4 +1,7 @@
-"""Numbers as people read them, in messages, verdicts, reports and figures alike."""
+"""Counts, ratios and names as people read them, in messages, verdicts, reports and figures alike.
+
+Values in degrees and other units are shown by `Parameter.show` (`objective/space.py`).
+"""
 
 from __future__ import annotations
 

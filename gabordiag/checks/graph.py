@@ -2,7 +2,7 @@
 
 A cut: one forward pass is run under a `TorchFunctionMode` that follows the parameter's value from
 tensor to tensor by the memory that it reaches, and compares that with torch's graph. A tensor that
-carries the value but not the graph marks the cut.
+carries the value but not the graph marks the cut (`find_cut` in `gradient.py` asks for it).
 
 A gradient that becomes NaN or infinite: a mode notes which line made each node of the graph; hooks
 on the nodes then watch the backward pass. The first node that gets finite gradients and hands on

@@ -5,6 +5,6 @@
 `training` the learned filters of a network one by one. `reproduction` is the question's own
 failure, `bank` that of a bank of filters, `readout` that of one of which only a sum is seen.
 
-Every number that decides a verdict, and what happens on both sides of it, stands in `README.md`
-beside this file; a test compares it with the code.
+Every named number that decides a verdict, and what happens on both sides of it, stands in
+`README.md` beside this file; a test compares it with the code.
 """

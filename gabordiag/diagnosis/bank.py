@@ -23,7 +23,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.diagnosis.training.verdict import FAULTS, TrainingDiagnosis, diagnose_training
+from gabordiag.diagnosis.training.elements import FAULTS
+from gabordiag.diagnosis.training.verdict import TrainingDiagnosis, diagnose_training
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import ARRIVED
 from gabordiag.dynamics.replay import Step

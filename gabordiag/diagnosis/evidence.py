@@ -23,7 +23,7 @@ from gabordiag.checks.graph import Culprit, Repaired, find_culprit
 from gabordiag.diagnosis.log.readers import Log
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descend import descend
-from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.optimizers import PROPORTIONAL, OptimizerSettings
 from gabordiag.dynamics.outcomes import (
     CODES,
     OUTCOME_NAMES,
@@ -45,7 +45,6 @@ from gabordiag.dynamics.run import (
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.windows import (
     BESIDE_TARGET,
-    PROPORTIONAL,
     SCAN_STEPS,
     Windows,
     beside_target,

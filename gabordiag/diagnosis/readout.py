@@ -28,6 +28,7 @@ from gabordiag.diagnosis.bank import FILTERS, KERNEL_SIZE, BankReproduction, ran
 from gabordiag.diagnosis.training.remedies import Plan, TrainingRemedy, Trials
 from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import ALIKE
 from gabordiag.dynamics.replay import Step
 from gabordiag.dynamics.training import rates_of, run_training
 from gabordiag.errors import UsageError
@@ -94,7 +95,7 @@ class ReadoutReproduction(BankReproduction):
     part of the patches to which each of the teacher's filters responds (n,).
     """
 
-    within = 0.01
+    within = ALIKE
 
     diagnosis: ReadoutDiagnosis
     active: npt.NDArray[np.float64]

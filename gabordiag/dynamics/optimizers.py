@@ -30,6 +30,11 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
         optim.Adamax, optim.NAdam, optim.RAdam, optim.Rprop, optim.ASGD, optim.LBFGS,
     )
 }  # fmt: skip
+# Those whose steps are proportional to the gradient, and those whose steps are about as long as the
+# rate, whatever the gradient: so the default scan of rates follows the scale of loss and parameter,
+# or of the parameter alone. For one in neither it stays as it is.
+PROPORTIONAL = ("sgd", "asgd")
+NORMALISED = ("adam", "adamw", "adamax", "nadam", "radam", "rmsprop", "rprop", "adagrad")
 
 # What the JSON of every kind of run shows of the settings.
 _OF_ALL = ("optimizer", "momentum", "nesterov", "steps")

@@ -25,6 +25,8 @@ Points = Iterable[FloatArray]
 
 # A filter of a bank has arrived where its error is below this part of the response's mean square.
 ARRIVED = 1e-3
+# Of one behind a read-out, which is matched by similarity: where 1 - cosine similarity is below.
+ALIKE = 0.01
 # Outcome -> what it means, for legends and reports. The order is that of the codes in maps.
 OUTCOMES = {
     "reached": "reaches the target and stays",

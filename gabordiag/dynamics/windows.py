@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.dynamics.batch import BatchRuns, descend_batch
-from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.optimizers import NORMALISED, PROPORTIONAL, OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray
 from gabordiag.dynamics.tables import JointTables, TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
@@ -38,10 +38,6 @@ SCAN_STEPS = 1500
 # Decades around 1 of natural rates that the default scan covers; decades that it needs below the
 # stability bound; largest shift of a scan in decades.
 _SUITED, _ROOM, _MOST_DECADES = 2.0, 0.5, 90
-# Optimizers whose steps are proportional to the gradient, and those whose steps are about as long
-# as the rate, whatever the gradient.
-PROPORTIONAL = ("sgd", "asgd")
-_NORMALISED = ("adam", "adamw", "adamax", "nadam", "radam", "rmsprop", "rprop", "adagrad")
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -144,7 +140,7 @@ def rate_scale(landscape: Landscape, settings: OptimizerSettings) -> float:
         if (target := landscape.target) is not None:
             theory = stability_bound(target, OptimizerSettings(), landscape.parameter.tolerance)
             bound = None if theory is None else theory.bound
-    elif settings.optimizer in _NORMALISED:
+    elif settings.optimizer in NORMALISED:
         natural = math.log10(width)
     decades = 0 if abs(natural) <= _SUITED else round(natural)
     if bound is not None:

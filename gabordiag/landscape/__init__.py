@@ -7,6 +7,7 @@
                        `series_objective` (a user's expensive loss through its series), `proof`
                        (that no root of the derivative is missed), `sampled` (where the loss's own
                        values decide)
+    a loss that costs  `plan` (how many evaluations a command takes, and what time allows)
     two parameters     `surface` (loss, gradient, critical points found)
     a whole model      `many_lines` (lines known at evenly spaced values only), `network`
                        (directions and lines through all weights, curvature)

@@ -188,7 +188,7 @@ class ShortcutObjective(GaborLine):
         size, eps = self.experiment.kernel_size, torch.finfo(torch.float64).eps
         gram = _GRAM_ROUNDINGS * eps * size**2 * self.energy
         change = float(changes.flatten(1).norm(dim=1).max())
-        if self.loss_definition.squared == "cosine":
+        if self.loss_definition.smooth.is_scale_free:
             norm = float(kernels.flatten(1).norm(dim=1).max())
             least = float(self.compressed(kernels).square().sum(-1).min())
             if least <= gram * norm**2:

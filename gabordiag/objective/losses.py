@@ -34,6 +34,8 @@ class Loss:
         gradient: The same -> (n, r), the closed form of the gradient of `compressed` by the
             response.
         under_root: The smooth loss of which it is the square root, with a kink at zero, if any.
+        is_scale_free: Whether a response twice as large has the same loss; what rounding makes of
+            the loss then goes with the response's energy, not with the residual.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Loss:
     compressed: Callable[[Tensor, Tensor, Tensor], Tensor]
     gradient: Callable[[Tensor, Tensor, Tensor], Tensor]
     under_root: Loss | None = None
+    is_scale_free: bool = False
 
     @classmethod
     def root(cls, name: str, of: Loss) -> Loss:
@@ -77,7 +80,7 @@ class Loss:
 
     def scale(self, energy: float) -> float:
         """Returns what the smooth loss is a difference of, for a target of that mean square."""
-        return 1.0 if self.name == "cosine" else energy
+        return 1.0 if self.smooth.is_scale_free else energy
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -127,7 +130,9 @@ _MSE = Loss(
     compressed=lambda residual, response, target: _dot(residual, residual),
     gradient=lambda residual, response, target: 2 * residual,
 )
-_COSINE = Loss("cosine", _cosine_direct, _cosine_pooled, _cosine, _cosine_gradient)
+_COSINE = Loss(
+    "cosine", _cosine_direct, _cosine_pooled, _cosine, _cosine_gradient, is_scale_free=True
+)
 LOSSES = {loss.name: loss for loss in (Loss.root("rmse", _MSE), _MSE, _COSINE)}
 
 

@@ -3,7 +3,8 @@
 The user's module itself is trained, so that closures and tied tensors behave as in the user's own
 loop; `kept` puts back everything that a training changes. Losses along elements, and over all that
 is learned as one vector, are computed by `torch.func.functional_call` with everything else frozen,
-many values at once where torch can do that.
+many values at once where torch can do that. `BatchStream` is batches whose place a run that was
+killed finds again; `seen_weight`, the filters as the model itself computes them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Functions that are imported when they are first called.
 
 What is read, said and drawn of a log needs neither torch nor, without figures, matplotlib; most of
-what is said and drawn of other results does. So those who show any kind of result name such
-functions with `Late`, and only here.
+what is said and drawn of other results does. So the modules of `presentation` that show any kind of
+result name such functions with `Late`; no other room does.
 """
 
 from __future__ import annotations

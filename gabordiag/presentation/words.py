@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gabordiag.dynamics.outcomes import ARRIVED, RATE_OUTCOMES
+from gabordiag.dynamics.outcomes import ALIKE, ARRIVED, RATE_OUTCOMES
 from gabordiag.landscape.points import Landscape
 from gabordiag.objective.losses import LOSSES
 from gabordiag.presentation.blocks import (
@@ -723,8 +723,8 @@ def bank(view: View) -> list[Block]:
     if "readout" in result:
         text = (
             "The error is 1 - the cosine similarity of a filter and that of the teacher's that is "
-            "matched with it; below 0.01 a filter has arrived. Work is counted in steps of the "
-            "training: multiplications over those of one step."
+            f"matched with it; below {ALIKE:g} a filter has arrived. Work is counted in steps of "
+            "the training: multiplications over those of one step."
         )
     table = Table(("filter", "error", "verdict", "why", "with the remedy"), rows)
     about: list[Block] = [_verdict(result), Picture("bank"), Heading("Each filter"), table]

@@ -23,12 +23,30 @@ MODULES = (
     "diagnosis.log.measures", "diagnosis.log.readers",
     "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation", "dynamics.rates",
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
-    "landscape.critical", "landscape.critical", "landscape.proof", "landscape.surface",
-    "landscape.sweep", "checks.gradient",
+    "landscape.critical", "landscape.proof", "landscape.surface",
+    "landscape.points", "landscape.sweep",
     "objective.space", "own.custom", "own.plain_loop", "checks.gradient", "checks.verify",
+    "charting.atlas", "diagnosis.readout", "diagnosis.training.elements", "dynamics.network",
+    "diagnosis.training.kernels", "diagnosis.training.remedies",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
+    "charting.atlas": {"_BINS_PER_OCTAVE"},
+    "diagnosis.readout": {
+        "RATE", "STEPS", "BATCH", "_SAMPLE", "_CANDIDATES", "_SEARCH", "_FIT_STEPS", "_FEW_STEPS",
+        "_GAIN", "_SOLVED",
+    },
+    # Adam's own; how far a remedy goes; the range and the places that are looked at.
+    "diagnosis.training.elements": {
+        "_ADAM_BETA1", "_ARRIVED", "_FACTOR", "_BESIDE", "_PASSES_PER_STEP", "_MOST_BATCHES",
+    },
+    "diagnosis.training.kernels": {"_MOST_BYTES"},
+    "diagnosis.training.remedies": {"_STEPS_FACTOR", "_LOWER_RATES", "_COARSE_SIGMA"},
+    "dynamics.network": {
+        "DEFAULT_POINTS", "BATCHES", "_MOMENTS", "_PATH_BYTES", "_MARGIN", "_LEAST", "_RESOLVED",
+        "_LARGEST", "_PLACES", "_SHARES", "_EIGENVALUES", "_CURVED", "_COLUMNS", "_KNOWN",
+        "_PRODUCTS", "_BASIS_BYTES", "_FIRST_PLACES", "_DEEPEST",
+    },
     "diagnosis.causes": {"NUDGE", "_AGAIN"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
     "dynamics.rates": {"_TIMED", "_FEWEST", "_LISTED"},
@@ -52,7 +70,7 @@ EFFORTS = {
     "own.plain_loop": {"_COMPARED"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE", "PAIR_POINTS", "_FEW_POINTS", "_MOST_SHOWN", "_LOWEST"},
-    # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.
+    # Where a period is guessed, no verdict is given; `tests/own/test_custom.py` tests the guesses.
     "own.custom": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
                          "_ARGUMENT_ROUNDINGS"},
     "checks.gradient": {"_STEPPED"},

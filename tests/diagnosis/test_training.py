@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import csv
+import inspect
 import json
 import math
 import random
@@ -19,6 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gabordiag as gd
 from gabordiag.cli.main import run
+from gabordiag.diagnosis import readout
+from gabordiag.diagnosis.training import elements
 from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.training import rates_of, run_training
@@ -203,6 +207,19 @@ def test_a_lower_minimum_is_named_and_the_remedy_frees_the_filter() -> None:
     assert remedy.works
     assert remedy.freed == ("0.theta[2]",)
     assert remedy.after.losses.max() < 0.1 * remedy.before.losses.min()
+
+
+def test_every_verdict_has_its_words() -> None:
+    said = set()
+    for node in ast.walk(ast.parse(inspect.getsource(elements))):
+        match node:
+            case ast.Call(func=ast.Name(id="Judgement"), args=[verdict, *_]):
+                said.add(ast.literal_eval(verdict))
+    for node in ast.walk(ast.parse(inspect.getsource(readout._reason))):
+        match node:
+            case ast.Return(value=ast.Tuple(elts=[verdict, *_])):
+                said.add(ast.literal_eval(verdict))
+    assert said - {"healthy"} == elements.FAULTS.keys()
 
 
 def test_json_and_files() -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gabordiag.diagnosis import verdict
+from gabordiag.diagnosis.causes import CAUSES
 from gabordiag.diagnosis.evidence import Facts
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, strongest, tell_jumps
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run
+from gabordiag.explorer import exploration
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import ShortcutObjective, along
@@ -234,6 +239,15 @@ def test_where_nothing_suffices_any_cause_that_is_present_is_the_verdict() -> No
     assert strongest((absent, *found("unheard_of", "step_too_small"))) == "step_too_small"
     assert strongest((absent, *found("unheard_of"))) == "unheard_of"
     assert strongest((absent,)) == "inconclusive"
+
+
+def test_every_cause_has_its_rank_here_and_on_the_page() -> None:
+    assert CAUSES.keys() - verdict._FLAWS == set(verdict._EXPLANATORY)
+    # A gradient that becomes NaN does so at a step of one run.
+    assert verdict._FLAWS - {"nonfinite_gradient"} == exploration._FOR_EVERY_RUN
+    page = Path(exploration.__file__).with_name("assets") / "verdict.js"
+    (order,) = re.findall(r"EXPLANATORY = (\[.*\]);", page.read_text(encoding="utf-8"))
+    assert json.loads(order) == list(verdict._EXPLANATORY)
 
 
 @pytest.mark.slow

@@ -137,6 +137,15 @@ def test_rmse_is_the_root_of_mse():
 
 
 @losses
+def test_a_scale_free_loss_is_the_same_of_a_response_twice_as_large(name):
+    outputs, target = map(torch.as_tensor, vectors(4)[:2])
+    loss = find_loss(name)
+    once, twice = loss.direct(outputs, target), loss.direct(2 * outputs, target)
+    assert torch.allclose(once, twice, rtol=1e-12) == loss.smooth.is_scale_free
+    assert loss.scale(3.0) == (1.0 if loss.smooth.is_scale_free else 3.0)
+
+
+@losses
 def test_only_roots_have_a_kink_and_their_squares_have_none(name):
     outputs, target, _ = vectors(4)
     loss = find_loss(name)

@@ -1,4 +1,4 @@
-"""The text of a log as columns of numbers; empty cells are kept apart from a written NaN.
+"""A log, text or event files, as columns of numbers; empty cells are kept apart from a written NaN.
 
 In comes a file: lines of cells under a line of names (separated by commas, semicolons, tabs or
 blanks; with decimal commas where the comma does not separate), JSON lines, or one JSON value that
@@ -163,7 +163,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Returns the columns of a file, which is UTF-8 text with at least one row of numbers."""
+    """Returns the columns of any log that is read here; it holds at least one row of numbers."""
     if "tfevents" in path.name or (path.is_dir() and any(path.rglob("*tfevents*"))):
         return _read_events(path)
     if str(path) != "-" and not path.exists():

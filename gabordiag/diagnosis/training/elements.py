@@ -60,6 +60,29 @@ _SAME_LOSS = 1e-3
 # least so many batches.
 _PASSES_PER_STEP, _MOST_BATCHES = 12, 8
 
+# Every verdict but `healthy`, in the order in which a headline names them: what holds back one
+# element, and several, in words.
+FAULTS = {
+    "no_gradient": ("gets no gradient", "get no gradient"),
+    "flat_objective": ("has no effect on the loss", "have no effect on the loss"),
+    "flat_start": ("stands where the loss is level", "stand where the loss is level"),
+    "nonfinite_gradient": ("has no finite gradient", "have no finite gradient"),
+    "at_bound": ("is held at a bound", "are held at a bound"),
+    "duplicate": ("has become the same as another", "have become the same as others"),
+    "step_too_large": (
+        "bounces: the learning rate is too large",
+        "bounce: the learning rate is too large",
+    ),
+    "unread": ("is hardly read out", "are hardly read out"),
+    "pulled": ("makes up for missing filters", "make up for missing filters"),
+    "wrong_basin": ("sits beside a lower minimum", "sit beside lower minima"),
+    "too_slow_beside_others": (
+        "hardly moves beside the rest of the model",
+        "hardly move beside the rest of the model",
+    ),
+    "step_too_small": ("is still on its way", "are still on their way"),
+    "inconclusive": ("cannot be judged", "cannot be judged"),
+}
 # Range and period of every watched element, and the loss along it, all else as it was before and
 # after the training.
 Lines = Sequence[tuple[Parameter, SampledLine, SampledLine]]
@@ -212,7 +235,7 @@ def _parameter(run: TrainingRun, index: int, period: float | None) -> Parameter:
 
 
 class Judgement(NamedTuple):
-    """What holds an element back, and what helps; the factor is of its learning rate."""
+    """What holds an element back (in `FAULTS`), what helps; the factor is of its learning rate."""
 
     verdict: str
     evidence: dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.training.elements import Facts, Judged, batch_count, evaluate_lines
+from gabordiag.diagnosis.training.elements import FAULTS, Facts, Judged, batch_count, evaluate_lines
 from gabordiag.diagnosis.training.kernels import kernel_starts
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -22,28 +22,6 @@ from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
 from gabordiag.own.training import Evaluation, Training, find_watched, seen_weight
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
-# What holds several elements back, in words: one, many.
-FAULTS = {
-    "no_gradient": ("gets no gradient", "get no gradient"),
-    "flat_objective": ("has no effect on the loss", "have no effect on the loss"),
-    "flat_start": ("stands where the loss is level", "stand where the loss is level"),
-    "nonfinite_gradient": ("has no finite gradient", "have no finite gradient"),
-    "at_bound": ("is held at a bound", "are held at a bound"),
-    "duplicate": ("has become the same as another", "have become the same as others"),
-    "step_too_large": (
-        "bounces: the learning rate is too large",
-        "bounce: the learning rate is too large",
-    ),
-    "unread": ("is hardly read out", "are hardly read out"),
-    "pulled": ("makes up for missing filters", "make up for missing filters"),
-    "wrong_basin": ("sits beside a lower minimum", "sit beside lower minima"),
-    "too_slow_beside_others": (
-        "hardly moves beside the rest of the model",
-        "hardly move beside the rest of the model",
-    ),
-    "step_too_small": ("is still on its way", "are still on their way"),
-    "inconclusive": ("cannot be judged", "cannot be judged"),
-}
 # Seeds of each repeated training, so that its spread is seen.
 DEFAULT_SEEDS = 3
 
