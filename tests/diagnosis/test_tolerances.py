@@ -43,9 +43,8 @@ EFFORTS = {
     "diagnosis.training.kernels": {"_MOST_BYTES"},
     "diagnosis.training.remedies": {"_STEPS_FACTOR", "_LOWER_RATES", "_COARSE_SIGMA"},
     "dynamics.network": {
-        "DEFAULT_POINTS", "BATCHES", "_MOMENTS", "_PATH_BYTES", "_MARGIN", "_LEAST", "_RESOLVED",
-        "_LARGEST", "_PLACES", "_SHARES", "_EIGENVALUES", "_CURVED", "_COLUMNS", "_KNOWN",
-        "_PRODUCTS", "_BASIS_BYTES", "_FIRST_PLACES", "_DEEPEST",
+        "DEFAULT_POINTS", "_MOMENTS", "_PATH_BYTES", "_MARGIN", "_LEAST", "_RESOLVED", "_LARGEST",
+        "_PLACES", "_SHARES", "_EIGENVALUES", "_CURVED",
     },
     "diagnosis.causes": {"NUDGE", "_AGAIN"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
