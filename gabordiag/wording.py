@@ -19,6 +19,11 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
+def as_sentence(words: str) -> str:
+    """Returns words with a capital letter and a full stop."""
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def spoken(name: str) -> str:
     """Returns a verdict, cause, remedy or outcome of the JSON as people read it."""
     return _SPOKEN.get(name, name.replace("_", " "))

@@ -81,7 +81,7 @@ class Probes:
         self.objective, self.value = objective, value
         self.own = objective if isinstance(objective, OwnObjective) else None
         parameter = objective.parameter
-        width, is_ended = parameter.high - parameter.low, parameter.period is None
+        width, is_ended = parameter.width, parameter.period is None
         places = np.concatenate([[value], parameter.low + width * np.array(GENERIC)])
         self.places, self.losses = places, objective.loss_at(places)
         gradients, others = zip(*(_gradients(objective, float(p)) for p in places), strict=True)

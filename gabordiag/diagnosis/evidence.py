@@ -372,7 +372,7 @@ class LineBench(_Bench):
             return None
         lr = round_down(windows.hold_lr / 2)
         shares = (np.arange(MULTI_START_GRID) + 0.5) / MULTI_START_GRID
-        starts = parameter.low + (parameter.high - parameter.low) * shares
+        starts = parameter.low + parameter.width * shares
         scan = replace(settings, lr=lr, steps=max(SCAN_STEPS, settings.steps))
         codes, _ = descend_batch(self.table, scan, np.array([lr]), starts).classify()
         reached = codes[0] == CODES["reached"]

@@ -35,7 +35,7 @@ from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.objective import Line, Objective, OfLine, over_points
 from gabordiag.own.plain_loop import PlainLoop, as_plain_loop
 from gabordiag.results import Data, Finding, Progress, Result
-from gabordiag.wording import counted
+from gabordiag.wording import as_sentence, counted
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
 SHORTEST_TAIL = 10
@@ -298,7 +298,7 @@ def _with_saddle(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> t
     shown = {"eigenvalues": saddle.eigenvalues.tolist(), "stayed_equal": list(saddle.equal)}
     by_cause = {finding.cause: finding for finding in findings}
     if (found := by_cause.get(verdict)) is not None:
-        text = f"{_begin(saddle.words)}; {found.explanation}"
+        text = f"{saddle.words[0].upper()}{saddle.words[1:]}; {found.explanation}"
         evidence = {**found.evidence, "saddle": shown}
         by_cause[verdict] = replace(found, evidence=evidence, explanation=text)
     return tuple(by_cause.values())
@@ -354,7 +354,7 @@ def headline(
         sentence = _inconclusive_headline(facts)
     else:
         finding = next(f for f in findings if f.cause == verdict)
-        sentence = f"{_begin(finding.explanation)}. {_advice(finding, remedies)}"
+        sentence = f"{as_sentence(finding.explanation)} {_advice(finding, remedies)}"
     if facts.loss_eps < _COARSE:
         return sentence
     # The digits decide how near a run can get.
@@ -364,10 +364,6 @@ def headline(
     )
 
 
-def _begin(words: str) -> str:
-    return words[0].upper() + words[1:]
-
-
 def _advice(finding: Finding, remedies: tuple[Remedy, ...]) -> str:
     repair = next((remedy for remedy in remedies if remedy.name == "repair_code"), None)
     cure = next((remedy for remedy in remedies if remedy.works), None)
@@ -375,7 +371,7 @@ def _advice(finding: Finding, remedies: tuple[Remedy, ...]) -> str:
     helps = repair is not None and (repair.works or repair.outcome != "nonfinite" or cure is None)
     is_of_code = finding.cause in GRADIENT_CAUSES and "carried" not in finding.evidence
     if repair is not None and helps and is_of_code:
-        return f"{_begin(repair.change)}."
+        return as_sentence(repair.change)
     # What presupposes the target is advice only where nothing else works.
     is_answer = finding.cause == "wrong_basin" and cure is not None and not cure.needs_target
     if finding.advice and not is_answer:
@@ -389,7 +385,7 @@ def _advice(finding: Finding, remedies: tuple[Remedy, ...]) -> str:
 
 def _code_advice(finding: Finding) -> str:
     repair = (finding.evidence.get("where") or {}).get("repair")
-    return f"{_begin(repair)}." if repair else finding.advice or ADVICE[finding.cause]
+    return as_sentence(repair) if repair else finding.advice or ADVICE[finding.cause]
 
 
 def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> str:
@@ -433,7 +429,7 @@ def _inconclusive_headline(facts: Facts) -> str:
         few = counted(facts.settings.steps, "step is", "steps are")
         return f"{few} too few to judge. Run at least --steps {10 * SHORTEST_TAIL}."
     if facts.saddle is not None:
-        return f"{_begin(facts.saddle.words)}."
+        return as_sentence(facts.saddle.words)
     compare = "" if facts.settings.optimizer == "sgd" else ", or compare with --optimizer sgd"
     return (
         f"The run ends {facts.run.outcome.replace('_', ' ')}, and no cause that was tested "

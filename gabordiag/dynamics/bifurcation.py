@@ -25,7 +25,7 @@ from gabordiag.dynamics.outcomes import (
     IntArray,
     lyapunov_exponent,
 )
-from gabordiag.dynamics.tables import TabulatedObjective, is_expensive
+from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.theory import Theory, stability_bound
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import find_critical_points
@@ -184,7 +184,7 @@ def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
     curvatures = np.full(len(values), np.nan)
     curvatures[resolved] = series.evaluate(values[resolved], is_root=objective.is_root)[2]
     asked = finite & ~resolved
-    if asked.any() and not is_expensive(objective):
+    if asked.any() and not objective.is_expensive:
         distinct, place = np.unique(values[asked], return_inverse=True)
         with suppress(InputError):
             curvatures[asked] = objective.derivatives(distinct, 2)[2][place]

@@ -26,7 +26,6 @@ from gabordiag.landscape.series import build_series
 from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
 from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray, Parameter
-from gabordiag.own.evaluation import OwnObjective
 
 # A power of two, so that a mask is the remainder; with a quintic on each, the error of a Gabor
 # landscape is at most some 1e-12 of the largest value (see `Table.error`).
@@ -200,7 +199,7 @@ def tabulate(objective: Line) -> tuple[Table, Table]:
     if is_periodic and parameter.target is not None:
         origin = parameter.target
     resolved = build_series(objective).is_resolved
-    cells = CELLS if resolved or not is_expensive(objective) else _CELLS_EXPENSIVE
+    cells = CELLS if resolved or not objective.is_expensive else _CELLS_EXPENSIVE
     cell = parameter.width / cells
     nodes = origin + cell * (np.arange(cells)[:, None] + _NODES)
     halfway = origin + cell * (np.arange(0, cells, 7, dtype=np.float64) + 0.5)
@@ -261,7 +260,7 @@ class _Beyond:
         self._objective, parameter = objective, objective.parameter
         # Maps run their blocks in threads.
         self._lock = threading.Lock()
-        self._sparing = isinstance(objective, SeriesObjective) or is_expensive(objective)
+        self._sparing = isinstance(objective, SeriesObjective) or objective.is_expensive
         width = parameter.width
         cells = _CELLS_AROUND_EXPENSIVE if self._sparing else _CELLS_BEYOND
         # Coarse cells are half a range wide, so that its ends are theirs; the last ones stay empty.
@@ -353,11 +352,6 @@ def _exact_cells(parameter: Parameter, origin: float, cell: float) -> np.ndarray
     if parameter.period is not None:
         return np.unique(near % CELLS)
     return near[(near >= 0) & (near < CELLS)]
-
-
-def is_expensive(objective: Line) -> bool:
-    """Whether evaluations cost too much to make a hundred thousand of them."""
-    return isinstance(objective, OwnObjective) and objective.is_expensive
 
 
 def _from_series(objective: Line, nodes: FloatArray, exact: np.ndarray) -> FloatArray:

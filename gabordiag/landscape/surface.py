@@ -23,7 +23,6 @@ from gabordiag.errors import UsageError
 from gabordiag.landscape.points import stable_lr
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray, Parameter
-from gabordiag.own.evaluation import UserObjective
 from gabordiag.results import Data, Progress, Result, finite_or_none, read_only
 
 Ends = tuple[float | None, float | None]
@@ -370,7 +369,7 @@ def pair_surfaces(
     objective: Objective, path: FloatArray, points: int = PAIR_POINTS
 ) -> tuple[PairSurface, ...]:
     """Returns the loss on planes of those that moved most, through a path's (n, d) last inside."""
-    if isinstance(objective, UserObjective) and objective.is_expensive:
+    if objective.is_expensive:
         points = min(points, _FEW_POINTS)
     space, objective = objective.space, objective.in_values()
     finite = path[np.isfinite(path).all(axis=1)]

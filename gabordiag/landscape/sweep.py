@@ -23,7 +23,6 @@ from gabordiag.landscape.series_objective import SampledObjective, SeriesObjecti
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import differentiate, follows_closely, measure_fine_noise
 from gabordiag.results import Data, Result, View, finite_or_none, read_only
 
@@ -144,8 +143,7 @@ class Sweep(Result):
 
 def default_points(objective: Line) -> int:
     """Returns how many values a sweep has."""
-    is_costly = isinstance(objective, OwnObjective) and objective.is_expensive
-    return _POINTS_EXPENSIVE if is_costly else DEFAULT_POINTS
+    return _POINTS_EXPENSIVE if objective.is_expensive else DEFAULT_POINTS
 
 
 def sweep_objective(

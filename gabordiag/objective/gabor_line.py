@@ -166,7 +166,7 @@ class ShortcutObjective(GaborLine):
             part.__dict__["_grams"] = (basis, response_gram(middle.padded, basis, middle.noise), [])
             return part.shortcut_error
         parameter = self.parameter
-        width = parameter.high - parameter.low
+        width = parameter.width
         some = parameter.low + width * np.arange(32) / 32
         scales = (self.loss_at(some).max(), np.nanmax(np.abs(self.gradient(some))))
         direct = DirectObjective(self.experiment, parameter.name)

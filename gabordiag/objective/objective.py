@@ -45,6 +45,11 @@ class ScalarLoss(ABC):
     # Of the tensors that `loss` takes.
     _dimensions: int = 1
 
+    @property
+    def is_expensive(self) -> bool:
+        """Whether one evaluation costs so much that every one counts."""
+        return False
+
     def begin_step(self) -> None:  # noqa: B027 most losses are the same at every step
         """Called before every step of an optimizer: a stochastic loss draws its sample here."""
 

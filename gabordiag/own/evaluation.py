@@ -352,7 +352,7 @@ class OwnObjective(UserObjective, Line):
     def trusted_order(self) -> int:
         """The highest derivative by autograd that differences of values confirm."""
         parameter = self.parameter
-        points = parameter.low + (parameter.high - parameter.low) * np.array(GENERIC)
+        points = parameter.low + parameter.width * np.array(GENERIC)
         numeric = self.differences(points, smooth=True)
         shown = ((numeric.first, numeric.first_error), (numeric.second, numeric.second_error))
         for order, (expected, error) in enumerate(shown, 1):

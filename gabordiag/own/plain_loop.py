@@ -20,6 +20,7 @@ from gabordiag.own.evaluation import UserObjective
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import ModuleLoss, changed_state
 from gabordiag.results import Finding
+from gabordiag.wording import as_sentence
 
 # What torch says where a graph is asked for gradients once more.
 _SECOND_TIME = "backward through the graph a second time"
@@ -90,8 +91,7 @@ class PlainLoop(Objective):
                 f"is used again{self._kept_words()}"
             )
             if not self._may_fail:
-                problem = f"{self.failure[0].upper()}{self.failure[1:]}."
-                raise InputError(problem, _IN_FORWARD) from error
+                raise InputError(as_sentence(self.failure), _IN_FORWARD) from error
             return None
 
     def _kept(self) -> list[str]:

@@ -20,7 +20,7 @@ from gabordiag.presentation.phrases import (
     show_interval,
     show_wrapped,
 )
-from gabordiag.wording import show_number
+from gabordiag.wording import as_sentence, show_number
 
 Json = Mapping[str, Any]
 
@@ -129,6 +129,6 @@ def _help(found: Json, runs: Runs) -> str:
     # The headline is the primary finding's explanation, then what to do.
     said = (finding["explanation"] for finding in found["findings"] if finding["role"] == "primary")
     explanation = next(said, "")
-    advice = found["headline"].removeprefix(f"{explanation[:1].upper()}{explanation[1:]}. ")
+    advice = found["headline"].removeprefix(f"{as_sentence(explanation)} ")
     tried, works = found["remedies"], sum(remedy["works"] for remedy in found["remedies"])
     return f"{advice} Of {len(tried)} remedies tried {works} work." if works else advice

@@ -41,7 +41,7 @@ from gabordiag.presentation.phrases import (
     show_wrapped,
 )
 from gabordiag.results import View
-from gabordiag.wording import counted, spoken
+from gabordiag.wording import as_sentence, counted, spoken
 
 if TYPE_CHECKING:
     from gabordiag.charting.atlas import Atlas
@@ -158,7 +158,7 @@ def check(view: View) -> list[Block]:
     user, is_right = result["user"] or {}, result["ok"]
     text = "gabordiag's own kernel and derivatives agree."
     if user:
-        text = f"{user['explanation'][0].upper()}{user['explanation'][1:]}."
+        text = as_sentence(user["explanation"])
     word = user.get("best_match", "unknown")
     if word == "unknown":
         word = "ok" if is_right else "wrong"
@@ -173,8 +173,8 @@ def explanation(view: View) -> list[Block]:
     result = view.result
     # The verdict's own finding says no more than its headline.
     more = [f["explanation"] for f in result["findings"] if f["explanation"] != result["headline"]]
-    sentences = [f"{text[0].upper()}{text[1:]}." for text in [*result.get("notes", []), *more]]
-    return [_verdict(result), Picture("log"), *(Paragraph(text) for text in sentences)]
+    sentences = map(as_sentence, [*result.get("notes", []), *more])
+    return [_verdict(result), Picture("log"), *map(Paragraph, sentences)]
 
 
 def exploration(view: View) -> list[Block]:

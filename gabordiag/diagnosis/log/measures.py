@@ -169,7 +169,7 @@ class LogRun:
             # A whole number of periods away, if there is one that was not given.
             goals = goals[: 1 if self.parameter.period else 2]
         if self.parameter.period is None:
-            half = (self.parameter.high - self.parameter.low) / 2
+            half = self.parameter.width / 2
             reaches = np.geomspace(LEAST, WIDEST, 24) * half
             parameters += [replace(self.parameter, low=last - r, high=last + r) for r in reaches]
         # What the log alone suggests.
@@ -186,7 +186,7 @@ class LogRun:
                 yield Surroundings(space, goal, minimum, None, slope * parameter.tolerance)
 
     def _minima(self, parameter: Parameter, middle: float) -> list[tuple[Attractor, ...]]:
-        width = parameter.high - parameter.low
+        width = parameter.width
         settled = SETTLED_SHARE * width / parameter.tolerance
         between = self.bracket
         places = [middle, float(self.tail[-1])]

@@ -514,7 +514,7 @@ def _too_large(element: Judged) -> Judgement | None:
     excess = float(np.mean([line.at(float(v)) for v in tail])) - low
     counts = excess > element.clear(float(element.path[-1]), float(element.path[-2]), line)
     over = product is not None and product > _NEAR_BOUND * element.limit
-    width = element.parameter.high - element.parameter.low
+    width = element.parameter.width
     wild = extent > _WILD and (turns > 0.4 or np.abs(moves).max() > 0.1 * width)
     if not counts or not (over or wild):
         return None
