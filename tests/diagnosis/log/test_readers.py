@@ -81,9 +81,9 @@ def test_ten_million_lines(tmp_path: Path) -> None:
     rows = 10_000_000
     with path.open("w") as file:
         file.write("step,theta,loss,grad,lr\n")
-        block = "".join(f"{t},{0.5 + t / 1e6!r},{1 / (t + 1)!r},0.25,0.01\n" for t in range(1000))
-        for _ in range(rows // 1000):
-            file.write(block)
+        rest = [f"{0.5 + t / 1e6!r},{1 / (t + 1)!r},0.25,0.01\n" for t in range(1000)]
+        for first in range(0, rows, 1000):
+            file.writelines(f"{first + t},{rest[t]}" for t in range(1000))
     # In a process of its own, whose peak is its own: five columns of doubles, and while they are
     # joined a copy of one; the text itself, 400 MB, is never held.
     program = (
