@@ -265,12 +265,12 @@ def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool) -> Find
     }
     text = ""
     if probes.depends:
-        text = f"The loss depends on {label}"
+        text = f"the loss depends on {label}"
     elif unused is not None and unused.kind == "init":
         # Reported as a cut graph: the value was used, but only once.
-        text = f"The loss depends on the {label} of __init__ only"
+        text = f"the loss depends on the {label} of __init__ only"
     elif not repeats and unused is None:
-        text = "The loss varies no more than it does at one value"
+        text = "the loss varies no more than it does at one value"
     if text:
         return Finding(name, False, False, evidence, text)
     because = "" if unused is None else f"; {unused.sentence}"
@@ -278,7 +278,7 @@ def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool) -> Find
         because = f", rounding beside the responses that it compares (mean square {scale:.3g})"
         evidence["scale"] = scale
     text = (
-        f"The loss does not depend on {label}: over the whole range it varies by "
+        f"the loss does not depend on {label}: over the whole range it varies by "
         f"{probes.variation:.3g}{because}"
     )
     return Finding(name, True, False, evidence, text)
@@ -297,7 +297,7 @@ def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
         return Finding("no_gradient", True, False, {**evidence, "where": where}, text)
 
     if unused is not None and unused.kind == "init":
-        text = f"What an optimizer does to {label} changes nothing: {unused.sentence}"
+        text = f"what an optimizer does to {label} changes nothing: {unused.sentence}"
         return broken(text, unused)
     module = None if own is None else own.evaluator
     if isinstance(module, ModuleLoss) and not module.parameter.requires_grad:
@@ -310,12 +310,12 @@ def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
         is_zero = probes.arrives.all()
         what = "the gradient that arrives is zero" if is_zero else "no gradient arrives"
         because = "" if cut is None else f": {cut.sentence}"
-        return broken(f"The loss depends on {label}, but {what}{because}", cut)
+        return broken(f"the loss depends on {label}, but {what}{because}", cut)
     if probes.depends and zero[0] and own is not None:
         for event in trace(own, probes.value)[0].events:
             where = probes.at(probes.value)
-            return broken(f"At {where} the gradient is zero: {event.sentence}", event)
-    return Finding("no_gradient", False, False, evidence, f"A gradient reaches {label}")
+            return broken(f"at {where} the gradient is zero: {event.sentence}", event)
+    return Finding("no_gradient", False, False, evidence, f"a gradient reaches {label}")
 
 
 def _check_finite(probes: Probes) -> Finding:
@@ -328,19 +328,19 @@ def _check_finite(probes: Probes) -> Finding:
         "places": len(probes.places),
     }
     if not probes.losses.any():
-        return Finding(name, False, False, evidence, "The loss is zero everywhere")
+        return Finding(name, False, False, evidence, "the loss is zero everywhere")
     bad = bad_loss if bad_loss.any() else bad_slope
     if not bad.any():
-        return Finding(name, False, False, evidence, "Losses and gradients are finite")
+        return Finding(name, False, False, evidence, "losses and gradients are finite")
     at = int(np.argmax(bad))
     place, loss = float(probes.places[at]), float(probes.losses[at])
     where = f"at {probes.at(place)}"
     if bad_loss.any():
-        text = f"The loss is not finite {where}"
+        text = f"the loss is not finite {where}"
     elif loss <= _ZERO * np.abs(probes.losses).max():
-        text = f"The gradient is not finite {where}: the loss is zero, and a root's slope 0/0"
+        text = f"the gradient is not finite {where}: the loss is zero, and a root's slope 0/0"
     else:
-        text = f"The gradient is not finite {where}, although the loss is {loss:.6g}"
+        text = f"the gradient is not finite {where}, although the loss is {loss:.6g}"
     return Finding(name, True, False, {**evidence, "value": place}, text)
 
 
@@ -364,7 +364,7 @@ def _check_gradient_right(probes: Probes) -> Finding | None:
         "slope": numeric[use].tolist(),
     }
     if not wrong.any():
-        text = "The gradient agrees with differences of the loss"
+        text = "the gradient agrees with differences of the loss"
         return Finding(name, False, False, evidence, text)
     ratios = autograd[use] / numeric[use]
     factor = float(np.median(ratios))
@@ -378,7 +378,7 @@ def _check_gradient_right(probes: Probes) -> Finding | None:
     because = "" if cut is None else f"; {cut.sentence}"
     near = (words for known, words in _DEGREES if math.isclose(factor, known, rel_tol=1e-3))
     unit = next(near, "") if is_factor else ""
-    text = f"The gradient {how} differences of the loss show{unit}{because}"
+    text = f"the gradient {how} differences of the loss show{unit}{because}"
     evidence["factor"] = factor if is_factor else None
     evidence["where"] = None if cut is None else cut.to_dict()
     return Finding(name, True, False, evidence, text)
@@ -410,9 +410,9 @@ def _check_repeats(probes: Probes) -> Finding:
     spread = float(np.ptp(losses))
     evidence = {"losses": [finite_or_none(loss) for loss in losses], "submodule": culprit}
     if not spread > _REORDERED * objective.value_eps * max(abs(loss) for loss in losses):
-        return Finding(name, False, False, evidence, "Evaluations at the same value agree")
+        return Finding(name, False, False, evidence, "evaluations at the same value agree")
     where = f", first in {culprit}" if culprit else ""
-    text = f"Evaluations at the same value differ by {spread:.3g}{where}"
+    text = f"evaluations at the same value differ by {spread:.3g}{where}"
     return Finding(name, True, False, evidence, text)
 
 
@@ -423,7 +423,7 @@ def _check_neighbours(probes: Probes) -> Finding | None:
     if not (probes.depends and 0 < own < _FAR_SMALLER * typical):
         return None
     text = (
-        f"The gradient is {own / typical:.1e} of what the module's other parameters typically "
+        f"the gradient is {own / typical:.1e} of what the module's other parameters typically "
         f"get: at their learning rate {probes.label} hardly moves"
     )
     evidence = {"gradient": own, "typical_of_others": typical, "ratio": own / typical}

@@ -237,8 +237,7 @@ def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:
     if len(facts.space) == 1:
         return one
     bad = [finding for finding in found.values() if finding.present]
-    first, *others = dict.fromkeys(f.explanation.rstrip(".") for f in bad or found.values())
-    text = "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
+    text = "; ".join(dict.fromkeys(f.explanation.rstrip(".") for f in bad or found.values()))
     evidence = {name: finding.evidence for name, finding in found.items()}
     return Finding(one.cause, bool(bad), False, evidence, text)
 
@@ -393,8 +392,7 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
     nothing = "Nothing needs to change."
     if flaw is not None:
         # With what instead of it the run ends where it ended anyway says nothing.
-        said = flaw.explanation.split("; with")[0]
-        nothing = f"All the same: {said[0].lower()}{said[1:]}. {_code_advice(flaw)}"
+        nothing = f"All the same: {flaw.explanation.split('; with')[0]}. {_code_advice(flaw)}"
     run_, goal, names, show = facts.run, facts.bench.goal, facts.space.names, facts.space.show
     if goal is None or run_.outcome != "reached":
         return (

@@ -522,7 +522,7 @@ def _on_grid(
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    return f"{100 * share:.3g}%"
 
 
 def _loss(value: float) -> str:
