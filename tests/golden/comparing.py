@@ -86,7 +86,7 @@ SENSITIVE = [
     ("diagnose-two", "result.run.*_loss", 1e-4),
     ("optimize-two*", "result.runs.0.*_loss", 1e-6),
     # Saved in single precision.
-    ("explore", "data.pictures.npz.target.*", 1e-6),
+    ("explore", "data.pictures.npz.target*", 1e-6),
     # At a kink the distance to it, a thousandth of theta, is as uncertain as theta itself.
     ("reproduce", "data.round-trajectory-002.csv.theta*", 1e-11),
     ("reproduce", "data.round-trajectory-002.csv.loss*", 1e-8),
