@@ -349,6 +349,9 @@ def optimize(
         ('reached', (51,))
     """
     names = _several(over)
+    for name, given_values in (("optimizer", optimizer), ("lr", lr), ("start", start)):
+        if isinstance(given_values, (list, tuple, dict)) and not given_values:
+            raise UsageError(f"{name} holds no value.", "Give one, or leave it out.")
     rates, own_rates = _rates(lr)
     settings = [
         OptimizerSettings(name, rate, float(momentum), nesterov, schedule, steps)
@@ -416,12 +419,12 @@ def _rates(lr: Several | Mapping[str, Number]) -> tuple[list[float], Mapping[str
     """Returns the learning rates for all parameters, and those by name."""
     if isinstance(lr, Mapping):
         return [DEFAULT_RATE], {name: float(rate) for name, rate in lr.items()}
-    return [float(rate) for rate in _several(lr)] or [DEFAULT_RATE], None
+    return [float(rate) for rate in _several(lr)], None
 
 
 def _one_rate(lr: Any) -> tuple[float, Mapping[str, float] | None]:
     rates, by_name = _rates(lr)
-    if len(rates) > 1:
+    if len(rates) != 1:
         raise UsageError("this is of one learning rate.", "Call it for each, or use optimize.")
     return rates[0], by_name
 

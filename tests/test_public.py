@@ -144,3 +144,6 @@ def test_several_rates_are_several_runs() -> None:
     assert len(gd.optimize(bowl, lr=[0.1, 0.2], steps=2, **well).runs) == 2
     with pytest.raises(UsageError, match="one learning rate"):
         gd.diagnose(bowl, lr=[0.1, 0.2], **well)
+    for nothing in ({"lr": []}, {"start": []}):
+        with pytest.raises(UsageError, match="holds no"):
+            gd.optimize(bowl, **{**well, **nothing})

@@ -569,7 +569,7 @@ def _read_arguments(function: Callable[..., Any]) -> list[tuple[str | None, str]
             return [(None, canonical) for canonical in order]
     names = ", ".join(p.name for p in unknown) or "its arguments"
     raise UsageError(
-        f"it is not clear what {names} of {getattr(function, '__name__', 'the function')} means.",
+        f"the meaning of {names} of {getattr(function, '__name__', 'the function')} is not clear.",
         f"Name the arguments {', '.join(_ALIASES)}.",
     )
 
