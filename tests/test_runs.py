@@ -268,6 +268,7 @@ DAMAGES = {
     "nothing known": lambda text: "{}",
     "newer": lambda text: text.replace('"schema": 1', '"schema": 2'),
     "files without names": lambda text: re.sub(r'"files": \[[^]]*\]', '"files": [1]', text),
+    "a command without a name": lambda text: re.sub(r'"command": "[^"]*"', '"command": {}', text),
     "settings that are none": lambda text: re.sub(r'"config": \{[^}]*\}', '"config": 3', text),
     "no result": lambda text: text.replace('"result"', '"reslut"'),
 }

@@ -124,6 +124,8 @@ def _require_known_schema(target: Path, content: Any) -> None:
     names, settings = content["files"], content["config"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{target} is damaged: its files have no names.", "Run it again.")
+    if not isinstance(content["command"], str):
+        raise InputError(f"{target} is damaged: its command has no name.", "Run it again.")
     if not isinstance(settings, dict):
         raise InputError(f"{target} is damaged: it holds no settings.", "Run it again.")
     if content["schema"] != SCHEMA:
