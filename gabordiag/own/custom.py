@@ -2,17 +2,11 @@
 
 `own_objective` takes (a) a function of one number, or of a vector, that returns the loss, or (b) a
 module, or a function without arguments that returns one, of which some elements are learned.
-
-Range, period and start of each parameter are as given, or found by trying: of a function only its
-values are known. A period is believed when values one period apart agree to the function's own
-noise, which is measured, at several places where nothing special lies.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
@@ -23,7 +17,7 @@ from torch import Tensor, nn
 from gabordiag.choices import LossName
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.space import FloatArray, Parameter, Space
+from gabordiag.objective.space import FloatArray, Space
 from gabordiag.own.evaluation import CustomObjective, OwnObjective
 from gabordiag.own.loading import RandomStreams, parameters_of, user_code
 from gabordiag.own.modules import (
@@ -36,176 +30,12 @@ from gabordiag.own.modules import (
     find_elements,
     read_tensor,
 )
-from gabordiag.own.numeric import Function, has_sharp_zero, measure_noise, noise_spacing
+from gabordiag.own.numeric import has_sharp_zero
+from gabordiag.own.parameters import ParameterRequest, choose_parameter
 from gabordiag.own.training import Training
 
-# Quarter, half and whole turns: what patterns of fourfold and twofold symmetry repeat after.
-_RADIANS = (math.pi / 2, math.pi, 2 * math.pi)
-_DEGREES = (180.0, 360.0)
-_ANGLE_NAMES = ("theta", "angle", "psi", "phi", "phase", "orientation")
-# A width that was typed (3.1416) means the period next to it.
-_TYPED = 1e-4
-# How far two values may differ and still count as equal: in deviations of the noise; in roundings
-# of the largest value; and in roundings of the argument, times the slope.
-_NOISE_FACTOR, _VALUE_ROUNDINGS, _ARGUMENT_ROUNDINGS = 16, 8, 4
-# A function that varies by no more than this many such differences is constant.
-_CONSTANT = 4
-# Only where the difference is this small beside the variation is the noise looked at.
-_NEAR = 0.1
-# A given period is refused when the loss differs by this part of its variation after it.
-_NO_PERIOD = 0.01
-# Where a function without a range is tried out, around its start: nothing special lies there.
-_AROUND = (0.0713057, 0.3137091, 0.8911413, -0.5573129, 1.3719327)
-# The same as fractions of a range.
-_INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
 # A number for each parameter: by name, or in order; or the only parameter's.
 Numbers = float | Mapping[str, float] | npt.ArrayLike | Tensor
-
-
-@dataclass(frozen=True)
-class ParameterRequest:
-    """What the user asks of a parameter: None where nothing is given, a period of 0 for none."""
-
-    range: Sequence[float] | None = None
-    period: float | None = None
-    start: float | None = None
-    target: float | None = None
-
-    def __post_init__(self) -> None:
-        ends = () if self.range is None else self.range
-        try:
-            numbers = [*ends, self.period, self.start, self.target]
-            are_finite = all(number is None or math.isfinite(number) for number in numbers)
-        except TypeError:
-            are_finite = False
-        if not are_finite or len(ends) not in (0, 2):
-            raise UsageError(
-                "range, period, start and target have to be finite numbers.",
-                "Give the range as (LO, HI).",
-            )
-        if self.range is not None and not self.range[0] < self.range[1]:
-            raise UsageError("the range is empty.", "Give LO < HI.")
-        if self.period is not None and self.period < 0:
-            problem = f"{self.period:g} is not a valid period."
-            raise UsageError(problem, "Give P > 0, or 0 for none.")
-
-    def places(self, own_value: float | None = None) -> FloatArray:
-        """Returns generic values at which the function may be tried out (5,)."""
-        if self.range is not None:
-            low, high = self.range
-            return low + (high - low) * np.array(_INSIDE)
-        around = (self.start, own_value, self.target, 0.0)
-        return next(value for value in around if value is not None) + np.array(_AROUND)
-
-
-def choose_parameter(
-    name: str, function: Function, request: ParameterRequest, own_value: float | None, eps: float
-) -> Parameter:
-    """Returns the parameter with its range, period and start.
-
-    With a period, given or found, the range is one period from its lower end, or around 0 where
-    none is given; without one it must be given. The own value is what a module's parameter stands
-    at; eps, the relative rounding of the function's argument.
-    """
-    places = request.places(own_value)
-    values = function(places)
-    if not np.isfinite(values).any():
-        raise InputError(
-            f"The loss is not finite at {name} = {places[0]:.6g} and other values nearby.",
-            "Give --start or --range where it is.",
-        )
-    period = _period(function, places, values, request, eps)
-    if period is not None:
-        low = -period / 2 if request.range is None else request.range[0]
-        high = low + period
-    elif request.range is not None:
-        low, high = request.range
-    else:
-        raise UsageError(
-            f"the loss has no period in {name} that could be found, so its range is unknown.",
-            "Give --range LO:HI.",
-        )
-    start = next((v for v in (request.start, own_value) if v is not None), (low + high) / 2)
-    if period is None:
-        for what, value in (("start", request.start), ("target", request.target)):
-            if value is not None and not low <= value <= high:
-                problem = f"the {what} {value:g} lies outside the range {low:g} to {high:g}."
-                raise UsageError(problem, "Widen --range.")
-        start = min(max(start, low), high)
-    # Degrees called theta span more than two turns of radians.
-    is_angle = is_angle_name(name) and high - low <= 4 * math.pi
-    if period is not None:
-        is_angle = any(math.isclose(period, turn, rel_tol=_TYPED) for turn in _RADIANS)
-    unit = "deg" if period in _DEGREES else ""
-    return Parameter(name, low, high, period, request.target, start, is_angle, unit)
-
-
-def find_loss_period(
-    function: Function, places: FloatArray, candidates: Sequence[float], eps: float
-) -> float | None:
-    """Returns the first candidate P with f(v + P) = f(v), to the noise, at all places; or None.
-
-    A function that is constant to its noise has no period of its own; pi is returned for it where
-    that is a candidate.
-    """
-    values = function(places)
-    if not np.isfinite(values).all():
-        return None
-    variation = float(np.ptp(values))
-    if variation <= _CONSTANT * _tolerance(function, places, values, eps):
-        return math.pi if math.pi in candidates else None
-    for period in sorted(candidates):
-        try:
-            apart = np.abs(function(places + period) - values).max()
-            # Rounding grows with the argument: it is measured where the function was shifted to.
-            is_near = apart <= _NEAR * variation
-            if is_near and apart <= _tolerance(function, places + period, values, eps):
-                return period
-        except InputError:
-            # It does not go on so far.
-            continue
-    return None
-
-
-def _tolerance(function: Function, places: FloatArray, values: FloatArray, eps: float) -> float:
-    largest = float(np.abs(places).max())
-    noise = measure_noise(function, places[:3], noise_spacing(1.0, largest, eps))
-    steepest = float(np.abs(np.diff(values) / np.diff(places)).max())
-    rounding = _VALUE_ROUNDINGS * float(np.abs(values).max())
-    rounding += _ARGUMENT_ROUNDINGS * largest * steepest
-    return _NOISE_FACTOR * noise + eps * rounding
-
-
-def _period(
-    function: Function,
-    places: FloatArray,
-    values: FloatArray,
-    request: ParameterRequest,
-    eps: float,
-) -> float | None:
-    if request.period is None:
-        candidates = [*_RADIANS, *_DEGREES]
-        if request.range is not None:
-            width = request.range[1] - request.range[0]
-            # A range that is narrower than the period is an interval.
-            candidates = [*(p for p in candidates if p <= width * (1 + _TYPED)), width]
-        return find_loss_period(function, places, candidates, eps)
-    if request.period == 0:
-        return None
-    again, shifted = function(places), function(places + request.period)
-    apart, noise = np.abs(shifted - values), np.abs(again - values)
-    if np.nanmax(apart) > _NO_PERIOD * np.ptp(values) + _NOISE_FACTOR * np.nanmax(noise):
-        raise InputError(
-            f"The loss does not repeat after {request.period:.6g}: at {places[0]:.6g} and one "
-            f"period on it is {values[0]:.6g} and {shifted[0]:.6g}.",
-            "Leave --period out, and give --range.",
-        )
-    return request.period
-
-
-def is_angle_name(name: str) -> bool:
-    """Whether a parameter is called what angles are called."""
-    return any(word in name.lower() for word in _ANGLE_NAMES)
 
 
 class OwnOptions(TypedDict, total=False):

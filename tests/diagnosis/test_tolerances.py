@@ -25,7 +25,7 @@ MODULES = (
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.proof", "landscape.surface",
     "landscape.points", "landscape.sweep",
-    "objective.space", "own.custom", "own.plain_loop", "checks.gradient", "checks.verify",
+    "objective.space", "own.parameters", "own.plain_loop", "checks.gradient", "checks.verify",
     "charting.atlas", "diagnosis.readout", "diagnosis.training.elements", "dynamics.network",
     "diagnosis.training.kernels", "diagnosis.training.remedies",
 )  # fmt: skip
@@ -70,7 +70,7 @@ EFFORTS = {
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE", "PAIR_POINTS", "_FEW_POINTS", "_MOST_SHOWN", "_LOWEST"},
     # Where a period is guessed, no verdict is given; `tests/own/test_custom.py` tests the guesses.
-    "own.custom": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
+    "own.parameters": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
                          "_ARGUMENT_ROUNDINGS"},
     "checks.gradient": {"_STEPPED"},
     "objective.space": {"_MOST_PERIODS"},

@@ -26,9 +26,9 @@ from gabordiag.errors import GabordiagError
 from gabordiag.landscape.many_lines import POINTS, SampledLine, sample_lines
 from gabordiag.landscape.points import CriticalPoint
 from gabordiag.objective.space import FloatArray, Parameter
-from gabordiag.own.custom import is_angle_name
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.modules import Element, ModuleLoss
+from gabordiag.own.parameters import is_angle_name
 from gabordiag.own.training import Batch, Evaluation, State, Training, Watched, seen_weight
 from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import times
