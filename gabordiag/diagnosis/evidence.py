@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from gabordiag.checks.graph import Culprit, Repaired, find_culprit
-from gabordiag.diagnosis.log.readers import Log
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import PROPORTIONAL, OptimizerSettings
@@ -52,7 +51,7 @@ from gabordiag.dynamics.windows import (
     rate_scale,
     suitable_rates,
 )
-from gabordiag.errors import InputError, UsageError
+from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import SAME_LOSS, CriticalPoint, Landscape
 from gabordiag.landscape.series_objective import SeriesObjective
@@ -64,7 +63,7 @@ from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Differences, Line, Objective, OfLine, over_points
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
 from gabordiag.own.evaluation import OwnObjective, UserObjective
-from gabordiag.results import Finding, finite_or_none, read_only
+from gabordiag.results import Finding, finite_or_none
 
 # Places within the tolerance of the target at which a minimum is looked for.
 _LOOKED_AT = 65
@@ -78,22 +77,28 @@ LBFGS_RATES = (1.0, 0.1)
 SINGLE_RATES = tuple(10.0**exponent for exponent in np.arange(-4, 1.01, 0.5))
 # What people try of adaptive optimizers, whose steps are about as long as the rate.
 USUAL_RATES = (1e-3, 1e-2, 1e-1)
-# Of several parameters: rates that people try, above which nothing settles on a Gabor landscape,
-# and the part of a quadratic's bound that holds for certain.
-SCANNED_RATES, SAFE = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5)), 0.9
+# Of several parameters: rates that people try; above the largest nothing settles on a Gabor
+# landscape. Less than a quadratic's bound holds, by this part: a little below it everything does.
+SCANNED_RATES = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5))
+SAFE = 0.9
 # Adam's rates from half a degree to some degrees; the one for starts anywhere.
-ADAM_RATES, _ANYWHERE = (0.01, 0.03, 0.1), 0.03
+ADAM_RATES = (0.01, 0.03, 0.1)
+_ANYWHERE = 0.03
 # Of the range: places so near to a run's end differ by noise alone.
 _BESIDE_END = 1e-6
 # Without a target, of each range: the rate of Adam that looks for the lowest minimum.
 _SEARCH_SHARE = 0.005
-# Steps at least, of runs from other starts and with other optimizers; shares of the straight way
-# from the start to the target at which other starts are tried.
-TRIED_STEPS, CLOSER = 1000, (0.5, 0.75, 0.9)
-# Random starts, and places at which slopes are measured.
-RANDOM_STARTS, _MEASURED_AT = 12, 256
-# Multiples of its steps at which a run that is still on its way is judged again, up to so many.
-_TIMES, _MOST_STEPS = (4, 6, 10, 15, 25, 40, 60, 100), 20_000
+# Steps at least, of runs from other starts and with other optimizers.
+TRIED_STEPS = 1000
+# Shares of the straight way from the start to the target at which other starts are tried.
+CLOSER = (0.5, 0.75, 0.9)
+RANDOM_STARTS = 12
+# Places at which slopes are measured.
+_MEASURED_AT = 256
+# Multiples of its steps at which a run that is still on its way is judged again, up to so many
+# steps; a schedule is made for a number of steps, and runs once with the first multiple.
+_TIMES = (4, 6, 10, 15, 25, 40, 60, 100)
+_MOST_STEPS = 20_000
 # Eigenvalues below this part of the largest have no sign: nothing is said of a saddle.
 _NO_SIGN = 1e-7
 # Even starts of one parameter by which the share that arrives is measured: one a degree.
@@ -725,36 +730,6 @@ def with_lowest_as_target(run_: Run) -> Run:
     parameters = tuple(replace(parameter, target=value) for parameter, value in pairs)
     aimed.space = Space(parameters, is_target_found=True)
     return judge(aimed, run_.settings, None, path, run_.rates)
-
-
-def run_from_log(
-    objective: Objective,
-    settings: OptimizerSettings,
-    landscape: Landscape | None,
-    logs: Sequence[Log],
-    rates: FloatArray,
-) -> Run:
-    """Returns a logged run as if just made: what is missing is filled in, rates (d,) as given."""
-    table = np.column_stack([log.values for log in logs])
-    # A run starts somewhere.
-    first = int(np.argmax(np.isfinite(table).all(axis=1)))
-    values, losses = read_only(table[first:]), logs[0].losses[first:]
-    if len(values) < 2 or not np.isfinite(values[0]).all():
-        raise InputError("The log holds no step.", "Log at least two rows with values.")
-    logged = [log.gradients for log in logs if log.gradients is not None]
-    if len(logged) == len(logs):
-        gradients = np.column_stack(logged)[first:]
-    else:
-        known = np.where(np.isfinite(values), values, values[0])
-        gradients = objective.loss_and_gradient(objective.space.coordinates(known))[1]
-    lrs = np.tile(rates, (len(values), 1))
-    for column, log in zip(lrs.T, logs, strict=True):
-        given = column if log.lrs is None else log.lrs[first:]
-        column[:] = np.where(np.isfinite(given), given, column)
-    updates = np.concatenate([np.diff(values, axis=0), np.full((1, len(logs)), math.nan)])
-    trajectory = Trajectory(values, losses, *map(read_only, (gradients, updates, lrs)))
-    made_with = replace(settings, lr=float(lrs[0].max()), steps=len(values) - 1)
-    return judge(objective, made_with, landscape, trajectory, lrs[0])
 
 
 def arrival(space: Space, goal: FloatArray | None, trajectory: Trajectory) -> int | None:

@@ -30,13 +30,20 @@ from gabordiag.wording import counted
 
 # What lies on both sides of each of these stands in the README of `diagnosis`.
 SHORTEST_LOG = 20
-WILD_SPREAD, LOST = 0.3, 0.5
-DESCENT, NEARING, PROGRESS = 0.02, 0.2, 0.01
+WILD_SPREAD = 0.3
+LOST = 0.5
+DESCENT = 0.02
+NEARING = 0.2
+PROGRESS = 0.01
 # The lowest of ten equal medians is expected 1.54 of their standard errors low, of a change's 1.1.
 LOWEST_OF_TEN = 1.1
-MOVED, WANDERING, RECURRING = 0.02, 4, 3
-GROWTH, GROWTH_ROWS, GROWING = 10, 5, 2
-RESTING, CLIMB_ROWS = 0.01, 5
+MOVED = 0.02
+WANDERING = 4
+RECURRING = 3
+GROWTH, GROWTH_ROWS = 10, 5
+GROWING = 2
+RESTING = 0.01
+CLIMB_ROWS = 5
 # Secants of a cycle just beyond the bound are a little below it.
 NEAR_BOUND = 0.95 * PLAIN_LIMIT
 HOVERING = 0.15

@@ -32,8 +32,9 @@ from gabordiag.objective.space import FloatArray, Parameter, Space
 
 # What lies on both sides of each of these stands in the README of `diagnosis`.
 WIDEST, LEAST = 10, 0.05
+LONG_TAIL = 200
 # A chaotic run of two or four bands jumps regularly, too.
-LONG_TAIL, SAWTOOTH_ROWS = 200, 5
+SAWTOOTH_ROWS = 5
 KINK_CHANGE, KINK_MATCH = 4, 0.2
 EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
 # Of the nearest neighbours' changes; 1 for noise.

@@ -44,7 +44,9 @@ _LONGEST_LINE, _LONGEST_BLANK, _BLOCK = 1_000_000, 1000, 5000
 # How a table that has one number a row calls what the number is.
 _KEYS = ("key", "metric", "tag", "name")
 # A line of MLflow's metric files: milliseconds, value, step, and what it was measured on.
-_METRIC, _METRIC_START = re.compile(r"\d{13} (\S+) (-?\d+)(?: .*)?\s*$"), 200
+_METRIC = re.compile(r"\d{13} (\S+) (-?\d+)(?: .*)?\s*$")
+# Letters of a line that are read to recognise one.
+_METRIC_START = 200
 # How deep in one JSON value rows are looked for, and how long a value, held whole, may be.
 _DEEPEST, _LARGEST_JSON = 3, 64 * 2**20
 # Tried in this order where they occur equally often.

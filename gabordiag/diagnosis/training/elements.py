@@ -36,9 +36,12 @@ from gabordiag.wording import times
 # A gain counts if it is this part of the loss that the training began with, this part of the line's
 # height, and so many standard errors over the batches.
 GAIN, _OF_HEIGHT, _ERRORS = 2e-3, 0.02, 2.0
-# An element that ranges over more than so many tolerances bounces; one with more than this part of
-# its way before it has not arrived; on a maximum is what is within so many tolerances of it.
-_WILD, _HALF_WAY, _ON_TOP = 4.0, 0.5, 5.0
+# An element that ranges over more than so many tolerances bounces.
+_WILD = 4.0
+# One with more than this part of its way before it has not arrived.
+_HALF_WAY = 0.5
+# On a maximum is what is within so many tolerances of it.
+_ON_TOP = 5.0
 # Loss that still falls by this part of its whole fall, in the last fifth of the steps, says that
 # the training is not over.
 _STILL_FALLING, _LAST = 0.05, 0.2

@@ -24,7 +24,9 @@ from gabordiag.results import finite_or_none
 
 # A remedy lowers the loss by this part of it, and by so many standard errors over the seeds.
 _LOWER, _ERRORS = 0.01, 2.0
-SCHEDULE, _STEPS_FACTOR, _LOWER_RATES = "cosine", 3, 10
+SCHEDULE = "cosine"
+_STEPS_FACTOR = 3
+_LOWER_RATES = 10
 # A small, round envelope leaves a filter's orientation few minima; sigma in wavelengths.
 _COARSE_SIGMA = 0.3
 COARSE = f"sigma at {_COARSE_SIGMA} wavelengths at most and gamma at 1"
