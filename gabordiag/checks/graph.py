@@ -484,7 +484,7 @@ _REPAIRS: dict[str, list[Repair]] = {
         (("pow", "__pow__"), _plus_eps(f"write (x + {_EPS:g}) ** p: {_INSIDE}")),
         (("exp", "expm1", "sinh", "cosh"), _clamped(f"max={_LARGEST:g}", None, _LARGEST)),
         (("std",), Repair(f"write (x.var(dim) + {_EPS:g}).sqrt(): {_INSIDE}", _smooth_deviation)),
-        (("atan2",), Repair(f"torch.atan2(y, x + {_EPS:g})", _smooth_angle)),
+        (("atan2",), Repair(f"write torch.atan2(y, x + {_EPS:g})", _smooth_angle)),
     )
     for operation in operations
 }
