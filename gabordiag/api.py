@@ -425,7 +425,9 @@ def _rates(lr: Several | Mapping[str, Number]) -> tuple[list[float], Mapping[str
 def _one_rate(lr: Any) -> tuple[float, Mapping[str, float] | None]:
     rates, by_name = _rates(lr)
     if len(rates) != 1:
-        raise UsageError("this is of one learning rate.", "Call it for each, or use optimize.")
+        raise UsageError(
+            f"one learning rate is needed, not {len(rates)}.", "Call it once for each of them."
+        )
     return rates[0], by_name
 
 

@@ -19,10 +19,7 @@ import numpy.typing as npt
 from gabordiag.choices import plain
 from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
 from gabordiag.diagnosis.log.readers import Source, read_log
-from gabordiag.dynamics.outcomes import (
-    DESCENT_SHARE,
-    Jump,
-)
+from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
 from gabordiag.landscape.points import PLAIN_LIMIT
 from gabordiag.results import Data, Finding, Result
