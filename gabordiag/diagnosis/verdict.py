@@ -19,14 +19,7 @@ from gabordiag.diagnosis.evidence import Bench, Facts, arrival, with_lowest_as_t
 from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
-from gabordiag.dynamics.run import (
-    Optimization,
-    Run,
-    StepListener,
-    condition_at,
-    judge,
-    run,
-)
+from gabordiag.dynamics.run import Optimization, Run, StepListener, condition_at, judge, run
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import still_holds
