@@ -357,11 +357,18 @@ def by_python(objective: Any, sweep: Any, bench: Any, position: dict[str, Any]) 
 
 
 def rounding_decides(objective: Line, sweep: Any, position: dict[str, Any]) -> bool:
-    """Whether runs from starts 1e-12 beside end elsewhere."""
+    """Whether runs from starts 1e-12 beside end elsewhere, or the same one by conv2d.
+
+    RMSprop that has settled divides by its rounding alone, and leaves again; what it began with is
+    forgotten by then.
+    """
     starts = position["start"] + 1e-12 * np.array([0.0, 1.0, -1.0, 2.0])
-    how = {"landscape": sweep.landscape}
-    runs = [run_one(objective, settings_of(position), start, **how) for start in starts.tolist()]
-    return float(np.ptp([run.final for run in runs])) > objective.parameter.tolerance
+    settings, how = settings_of(position), {"landscape": sweep.landscape}
+    first, *others = (run_one(objective, settings, start, **how) for start in starts.tolist())
+    ends = [run.final for run in (first, *others)]
+    direct = in_float64(along(objective.experiment, direct=True))
+    again = run_one(direct, settings, position["start"], **how)
+    return float(np.ptp(ends)) > objective.parameter.tolerance or again.outcome != first.outcome
 
 
 @pytest.mark.browser
