@@ -393,8 +393,8 @@ class _Judge(LogRun):
         reach = float(np.abs(offsets[-len(self.last_losses) :]).max())
         if reach < abs(offsets[0]) or self._progress() or not self.follows_value:
             return None
-        show, goal = self.parameter.show, self.target
-        text = f"It swings about the target {show(goal)}, by {show(reach)}, and comes no nearer"
+        show = self.parameter.show
+        text = f"It swings about the target {show(self.target)}, up to {show(reach)} away from it"
         return self._result("step_too_large", text + self._smaller_rate(), {"spread": self.spread})
 
     def _descending(self) -> Explanation | None:
