@@ -213,6 +213,7 @@ def planted_tails(landscape: Landscape) -> list[np.ndarray]:
     """Returns tails of 60 values that look like each outcome, and like hardly any."""
     t = np.arange(60)
     goal, other = landscape.goal_value, landscape.attractors[0].value
+    top = max(landscape.points, key=lambda point: point.loss).value
     assert goal is not None
     period = landscape.parameter.period
     chance = np.random.default_rng(1)
@@ -228,6 +229,11 @@ def planted_tails(landscape: Landscape) -> list[np.ndarray]:
         0.2 + period * t,
         0.1 + 2.5 * period * t,
         1e9 + 0.3 * t,
+        # A period is lost between two doubles.
+        1e17 + 1e3 * t,
+        # One way, over a maximum; and there and back.
+        top + landscape.parameter.tolerance * np.linspace(-0.4, 0.4, 60),
+        top + landscape.parameter.tolerance * np.linspace(-0.4, 0.4, 60) ** 2,
         goal + 0.5 * np.exp(-t / 30) * (-1.0) ** t,
         goal + 0.6 * np.exp(-t / 50),
         np.where(t < 50, 0.3, np.nan),

@@ -21,6 +21,10 @@
     });
     if (!allFinite(values) || !Number.isFinite(tail.lastGradient)) return result("nonfinite");
     if (!tail.isInside && !allFinite(losses())) return result("nonfinite");
+    const [least, most] = extent(values);
+    // So far out that a double cannot hold the period.
+    const isGone = landscape.period !== null && spacing(Math.max(-least, most)) > landscape.tolerance;
+    if (isGone) return result("nonfinite");
     const restPoints = landscape.points.map((p) => p.value);
     if (landscape.goal !== null) restPoints.push(landscape.goal);
     const atRest = () => restPoints.some((p) => Math.abs(landscape.offset(last, p)) <= 2e-6 * landscape.tolerance);
@@ -30,11 +34,11 @@
     const { period, drift } = repeat();
     if (period >= 1 && drift !== 0) return result("running");
     if (period >= 2) return result("cycle");
-    const [least, most] = extent(values);
     const slow = most - least <= rules.plateau_move * landscape.tolerance;
     const flat = Math.abs(tail.lastGradient) <= rules.plateau_slope * landscape.largestGradient;
     if (slow && flat) return result("plateau");
     if (descends(rules, values, losses(), arrival(landscape, values))) return result("unfinished");
+    if (period === 0 && drifts(rules, landscape, values, losses())) return result("unfinished");
     const settled = landscape.attractors.some(
       (p) => p.basin !== null && !p.is_target
         && staysNear(landscape, values, p.value, rules.settled_share * (p.basin[1] - p.basin[0])),
@@ -156,5 +160,17 @@
     }
     const shrinks = peaks.every((peak, w) => w === 0 || peak < peaks[w - 1]);
     return shrinks && peaks[windows - 1] < (1 - rules.decay_drop) * peaks[0];
+  }
+
+  // Whether the values go one way within a tolerance, where noise may hide that the loss goes down.
+  function drifts(rules, landscape, values, losses) {
+    const steps = values.length - 1, net = Math.abs(values[steps] - values[0]);
+    let path = 0, rises = 0;
+    for (let t = 0; t < steps; t++) {
+      path += Math.abs(values[t + 1] - values[t]);
+      if (losses[t + 1] > losses[t]) rises++;
+    }
+    const [least, most] = extent(values), share = rules.descent_share;
+    return most - least <= landscape.tolerance && net > 0 && net >= share * path && rises < share * steps;
   }
 })((globalThis.gabordiag ??= {}));
