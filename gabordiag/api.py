@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -422,6 +423,18 @@ def _rates(lr: Several | Mapping[str, Number]) -> tuple[list[float], Mapping[str
     return [float(rate) for rate in _several(lr)], None
 
 
+def _scan(lr: Any) -> tuple[float, float, int]:
+    """Returns lowest and highest rate and how many, as `log_spaced` takes them."""
+    try:
+        low, high, count = lr
+        return float(low), float(high), operator.index(plain(count))
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{lr!r} is no scan of learning rates.",
+            "Give the lowest and the highest and how many, such as (1e-4, 10, 241).",
+        ) from None
+
+
 def _one_rate(lr: Any) -> tuple[float, Mapping[str, float] | None]:
     rates, by_name = _rates(lr)
     if len(rates) != 1:
@@ -486,8 +499,8 @@ def basins(
         grid = default_starts(objective, starts)
     else:
         grid = default_starts(objective) if starts is None else np.asarray(starts, dtype=np.float64)
-    settings = OptimizerSettings(optimizer, float(lr[0]), float(momentum), nesterov, steps=steps)
-    rates = log_spaced(float(lr[0]), float(lr[1]), lr[2])
+    rates = log_spaced(*_scan(lr))
+    settings = OptimizerSettings(optimizer, float(rates[0]), float(momentum), nesterov, steps=steps)
     return run_basins(objective, settings, rates, grid, start=plain(start), progress=progress)
 
 
@@ -535,8 +548,8 @@ def bifurcate(
         [1, 1, 2]
     """
     objective = as_objective(thing, over, **own)
-    settings = OptimizerSettings(optimizer, float(lr[0]), float(momentum), steps=steps)
-    rates = log_spaced(float(lr[0]), float(lr[1]), lr[2])
+    rates = log_spaced(*_scan(lr))
+    settings = OptimizerSettings(optimizer, float(rates[0]), float(momentum), steps=steps)
     return run_bifurcation(objective, settings, rates, start=plain(start), progress=progress)
 
 
@@ -817,8 +830,8 @@ def rates(
         optimizer, momentum=float(momentum), nesterov=nesterov, schedule=schedule, steps=steps
     )
     search = RateSearch(
-        training, settings, _several(params), (float(lr[0]), float(lr[1]), lr[2]), float(factor),
-        plain(goal), seed, seeds, progress, checkpoint,
+        training, settings, _several(params), _scan(lr), float(factor), plain(goal), seed, seeds,
+        progress, checkpoint,
     )  # fmt: skip
     return search.run(plain(max_seconds), announce)
 

@@ -147,3 +147,11 @@ def test_several_rates_are_several_runs() -> None:
     for nothing in ({"lr": []}, {"start": []}):
         with pytest.raises(UsageError, match="holds no"):
             gd.optimize(bowl, **{**well, **nothing})
+
+
+@pytest.mark.parametrize("lr", [0.1, (0.1, 1.0), (0.1, 1.0, 3.5), "0.1:1:5", None])
+def test_a_scan_is_two_rates_and_how_many(lr) -> None:
+    well = {"range": (-2.0, 2.0), "start": 0.1, "lr": lr}
+    for scan in (gd.basins, gd.bifurcate):
+        with pytest.raises(UsageError, match="no scan of learning rates"):
+            scan(lambda v: v**2, **well)
