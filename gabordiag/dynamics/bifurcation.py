@@ -68,16 +68,22 @@ class Bifurcation(Result):
 
     @property
     def kinds(self) -> list[str]:
-        """Behaviour at each rate: `settled`, `cycle`, `chaos` or `other`."""
+        """Behaviour at each rate: `settled`, `cycle`, `chaos`, `nonfinite` or `other`."""
         settled = [CODES[name] for name in ("reached", "local_minimum", "plateau")]
-        chaotic = np.isnan(self.lyapunov) | (self.lyapunov > CHAOS_THRESHOLD)
-        cases = [np.isin(self.outcomes, settled), self.periods >= 1, chaotic]
-        kinds: list[str] = np.select(cases, ["settled", "cycle", "chaos"], "other").tolist()
+        # What diverges, or descends along a curve that bends upwards, has such an exponent, too.
+        is_erratic = self.outcomes == CODES["erratic"]
+        cases = {
+            "settled": np.isin(self.outcomes, settled),
+            "cycle": self.periods >= 1,
+            "chaos": is_erratic & (self.lyapunov > CHAOS_THRESHOLD),
+            "nonfinite": self.outcomes == CODES["nonfinite"],
+        }
+        kinds: list[str] = np.select(list(cases.values()), list(cases), "other").tolist()
         return kinds
 
     @property
     def bands(self) -> list[tuple[str, float, float]]:
-        """Stretches of equal behaviour: (`settled` | `cycle` | `chaos` | `other`, low, high)."""
+        """Stretches of equal behaviour, one of `kinds`: (kind, lowest rate, highest rate)."""
         rates = zip(self.kinds, self.lrs.tolist(), strict=True)
         groups = [list(group) for _, group in itertools.groupby(rates, key=lambda rate: rate[0])]
         return [(*group[0], group[-1][1]) for group in groups]

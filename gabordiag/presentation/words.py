@@ -108,8 +108,11 @@ def basins(made: Basins) -> list[Block]:
 
 def bifurcation(made: Bifurcation) -> list[Block]:
     """Returns the bands of learning rates with equal behaviour."""
+    words = {"nonfinite": "diverges", "other": "no period, no chaos"}
     rows = tuple(
-        (kind, f"{low:.3g}", f"{high:.3g}") for kind, low, high in made.bands if high > 1.02 * low
+        (words.get(kind, kind), f"{low:.3g}", f"{high:.3g}")
+        for kind, low, high in made.bands
+        if high > 1.02 * low
     )
     start = made.landscape.parameter.show(made.start)
     return [

@@ -15,6 +15,7 @@ from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.windows import log_spaced
 from gabordiag.errors import UsageError
 from gabordiag.objective.objective import Line
+from gabordiag.own.custom import own_objective
 from tests.diagnosis.planting import Known, bowl, wave
 from tests.landscape.planted import interval
 
@@ -150,6 +151,21 @@ def test_diverging_runs_are_no_chaos_of_their_own() -> None:
     assert _is_at_rest(result)
     assert OUTCOME_NAMES[result.outcomes[2]] == "nonfinite"
     assert not np.isfinite(result.lyapunov[2])
+    # Of a quadratic: up to 1 / L'' monotone, up to 2 / L'' to and fro, then without bound.
+    many = run_bifurcation(
+        own_objective(lambda x: (x - 1) ** 2, range=(0.0, 2.0), target=1.0, start=0.1),
+        OptimizerSettings("sgd", 1.0, steps=1000),
+        log_spaced(0.01, 10.0, 30),
+    )
+    assert [kind for kind, *_ in many.bands] == ["settled", "nonfinite"]
+
+
+def test_a_slow_descent_is_no_chaos() -> None:
+    slow = run_bifurcation(
+        wave(), OptimizerSettings("adam", 1.0, steps=500), log_spaced(1e-6, 1e-5, 3), start=-1.0
+    )
+    assert [OUTCOME_NAMES[code] for code in slow.outcomes] == ["unfinished"] * 3
+    assert slow.kinds == ["other"] * 3
 
 
 def test_other_optimizers_have_no_exponent() -> None:

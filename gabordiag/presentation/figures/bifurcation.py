@@ -18,7 +18,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from gabordiag.dynamics.bifurcation import Bifurcation
-from gabordiag.dynamics.outcomes import CODES
 from gabordiag.landscape.points import CriticalPoint
 from gabordiag.presentation.colors import BAND_STYLES, FAINT, INK, OUTCOME_COLORS, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
@@ -123,13 +122,12 @@ def _draw_bands(ax: Axes, diagram: Bifurcation) -> list[Patch]:
     words = {
         "settled": "converges",
         "cycle": "repeats a cycle",
-        "chaos": "chaos: no period,\nexponent above 0" if has_exponent else "no period found",
-        "other": "neither: no period,\nexponent not above 0",
+        "chaos": "chaos: no period,\nexponent above 0",
+        "other": "neither: no period,\nexponent not above 0" if has_exponent else "no period found",
         "nonfinite": "diverges (NaN or infinity)",
     }
     handles = {}
-    kinds = np.where(diagram.outcomes == CODES["nonfinite"], "nonfinite", diagram.kinds).tolist()
-    for kind, low, high in merged_bands(diagram.lrs, kinds):
+    for kind, low, high in merged_bands(diagram.lrs, diagram.kinds):
         color, hatch = BAND_STYLES[kind]
         look: dict[str, Any] = {"facecolor": color, "hatch": hatch, "edgecolor": "white"}
         ax.axvspan(low, high, zorder=0, **look).set_linewidth(0)
