@@ -430,7 +430,7 @@ def _scan(lr: Any) -> tuple[float, float, int]:
         return float(low), float(high), operator.index(plain(count))
     except (TypeError, ValueError):
         raise UsageError(
-            f"{lr!r} is no scan of learning rates.",
+            f"{lr!r} is not a valid scan of learning rates.",
             "Give the lowest and the highest and how many, such as (1e-4, 10, 241).",
         ) from None
 

@@ -153,5 +153,5 @@ def test_several_rates_are_several_runs() -> None:
 def test_a_scan_is_two_rates_and_how_many(lr) -> None:
     well = {"range": (-2.0, 2.0), "start": 0.1, "lr": lr}
     for scan in (gd.basins, gd.bifurcate):
-        with pytest.raises(UsageError, match="no scan of learning rates"):
+        with pytest.raises(UsageError, match="not a valid scan of learning rates"):
             scan(lambda v: v**2, **well)

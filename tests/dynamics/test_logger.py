@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.dynamics.logger import TrajectoryLogger
 from gabordiag.errors import InputError, OutputError, UsageError
 
@@ -255,3 +256,28 @@ def test_a_disk_without_room_is_told_and_the_file_closed(tmp_path, size):
     whole = (tmp_path / "log.csv").read_text().split("\n")[:-1]
     assert all(line.count(",") == 5 for line in whole)
     assert len(whole) > 5 or size == 10
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["t", "rate", "time", "momentum", "val", "seconds", "epoch", "batch", "cost", "objective",
+     "loss_scale", "lr_gain", "gradient", "w_mse"],
+)  # fmt: skip
+def test_any_name_is_read_as_the_parameter(tmp_path, name):
+    """Of |x|, from -60 with rate 1, which is a whole number in every row."""
+    path = tmp_path / "run.csv"
+    x = torch.tensor(-60.0, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([x], lr=1.0)
+    with TrajectoryLogger(path, **{name: x}) as log:
+        for _ in range(50):
+            optimizer.zero_grad()
+            loss = x.abs()
+            loss.backward()
+            log.step(loss, lr=1.0)
+            optimizer.step()
+    read = read_log(path)
+    assert read.value_name == name
+    assert read.values.tolist() == [float(k) for k in range(-60, -10)]
+    assert read.losses.tolist() == [float(-k) for k in range(-60, -10)]
+    assert read.gradients.tolist() == [-1.0] * 50
+    assert read.lrs.tolist() == [1.0] * 50

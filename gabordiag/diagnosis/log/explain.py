@@ -48,6 +48,7 @@ SAWTOOTH_RISES = 0.35
 # From some hundred classes on the logarithms lie closer than noise.
 GUESSING, MOST_CLASSES = 2e-3, 5.0
 SAME_ANGLE = 0.01
+ROUNDINGS = 4
 UNKNOWABLE = (
     "a log alone cannot show whether another minimum is in the way, whether the derivative is "
     "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
@@ -123,6 +124,14 @@ def explain_log(
     if period is not None and not 1e-9 <= period <= 1e9:
         raise UsageError(f"the period {period:g} is out of range.", "Give one from 1e-9 to 1e9.")
     log = read_log(source, value_column, loss_column)
+    given = [
+        name for name, number in (("target", target), ("period", period)) if number is not None
+    ]
+    if given and not log.value_name:
+        raise UsageError(
+            f"a {given[0]} says nothing of a loss alone, and the log has no parameter's column.",
+            "Name its column: --value-column.",
+        )
     # Diverged logs overflow in differences; what is not finite is reported as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         reader = _Judge(log, target, period) if log.value_name else _Curve(log, None, None)
@@ -139,7 +148,7 @@ class _Judge(LogRun):
         return (
             self._nonfinite, self._too_short, self._overflow, self._reached, self._frozen,
             self._climbing, self._growing, self._kink, self._repeating, self._hovering,
-            self._wild, self._fallen_back, self._swinging, self._descending,
+            self._wild, self._fallen_back, self._swinging, self._descending, self._stopped,
             self._resting_elsewhere, self._settled,
         )  # fmt: skip
 
@@ -229,13 +238,25 @@ class _Judge(LogRun):
     def _frozen(self) -> Explanation | None:
         if np.ptp(self.values) > 0:
             return None
-        gradients, name = self.log.gradients, self.log.value_name
+        gradients, lrs, name = self.log.gradients, self.log.lrs, self.log.value_name
+        value, verdict = self.parameter.show(float(self.values[0])), "no_gradient"
         why = ": no gradient reaches it, or the optimizer does not hold it. Look for .data, "
         why += ".detach(), torch.no_grad() or a new Parameter on its way to the loss."
         if gradients is not None and np.nan_to_num(gradients).any():
             why = " although gradients arrive: the optimizer does not hold it. Pass it to the "
             why += "optimizer's constructor."
-        return self._result("no_gradient", f"{name} never moves{why}")
+            slope, eps = float(np.nanmax(np.abs(gradients))), float(np.finfo(np.float64).eps)
+            step = math.inf if lrs is None else float(np.nanmax(np.abs(lrs * gradients)))
+            if slope * max(abs(self.values[0]), 1.0) <= ROUNDINGS * eps * abs(self.losses[0]):
+                verdict, why = "flat_start", f": at {value} the gradient is zero but for rounding, "
+                why += "as on a maximum or a plateau. Start elsewhere."
+            elif step == 0:
+                verdict, why = "step_too_small", ": the learning rate is 0."
+            elif step <= self.last_digit:
+                verdict, why = "step_too_small", f": lr x gradient is {step:.2g} at most, and "
+                why += f"the last digit of {value} {self.last_digit:.2g}: plain descent rounds "
+                why += "such steps away. Take a larger rate, or double precision."
+        return self._result(verdict, f"{name} never moves{why}")
 
     def _climbing(self) -> Explanation | None:
         """Uphill step after step in one direction, without an end or up to a maximum."""
@@ -434,13 +455,15 @@ class _Judge(LogRun):
             return None
         row = int(crossed[-1])
         there, now = float(self.losses[row : row + 2].min()), float(self.last_losses[-1])
-        stays = (np.diff(np.abs(offsets[row + 1 :])) < 0).any()
-        if stays or there - now <= DESCENT * self.height:
+        away = np.abs(offsets[row + 1 :])
+        returns = (np.maximum.accumulate(away) - away > self.parameter.tolerance).any()
+        if returns or there - now <= DESCENT * self.height:
             return None
+        goes_on = "is still descending, now" if self.outcome == "unfinished" else "settled"
         text = (
             f"It passed the target {self.parameter.show(self.target)} at step {self.step(row)} "
-            f"with loss {there:.3g} and is still descending, now at loss {now:.3g}: the loss is "
-            "lower elsewhere. Check the target, and what the loss is compared with."
+            f"with loss {there:.3g} and {goes_on} at loss {now:.3g}: the loss is lower elsewhere. "
+            "Check the target, and what the loss is compared with."
         )
         evidence = {"step": self.step(row), "loss_at_target": there, "loss": now}
         return self._result("target_unreachable", text, evidence)
@@ -452,6 +475,33 @@ class _Judge(LogRun):
         settled = steps[-len(self.tail) :].max() <= RESTING * steps.max()
         return bool(fall > CLEAR * self.noise and (settled or fall > PROGRESS * abs(begin)))
 
+    def _stopped(self) -> Explanation | None:
+        """At rest on a slope: the rate has decayed, or something holds the value."""
+        if self.slopes is None or np.abs(self.moves[-1]) > RESTING * np.abs(self.moves).max():
+            return None
+        late = self.slopes[-len(self.last_losses) :]
+        late, known = late[np.isfinite(late)], self.slopes[np.isfinite(self.slopes)]
+        # In a minimum, also in noise or across a kink, slopes have both signs.
+        if len(late) < 2 or late.min() * late.max() <= 0:
+            return None
+        slope, steepest = float(late[-1]), float(np.abs(known).max())
+        if abs(slope) <= RESTING * steepest:
+            return None
+        evidence, lrs = {"slope": slope, "steepest": steepest}, self.log.lrs
+        name, value = self.log.value_name, self.parameter.show(float(self.values[-1]))
+        text = f"{name} stands still at {value} on a slope of {slope:.3g} ({steepest:.3g} where it "
+        text += "was steepest): "
+        if lrs is not None and lrs[-1] <= RESTING * np.nanmax(lrs):
+            text += (
+                f"the learning rate had decayed, to {lrs[-1]:.2g}, before it arrived. Take more "
+            )
+            text += "steps, or let the rate decay later."
+            return self._result("step_too_small", text, evidence)
+        text += "a clamp or another bound holds it" + (
+            ", or the rate decayed" if lrs is None else ""
+        )
+        return self._result("inconclusive", f"{text}.", evidence)
+
     def _resting_elsewhere(self) -> Explanation | None:
         if self.target is None or not self._progress() or self._surrounds_target():
             return None
@@ -460,10 +510,15 @@ class _Judge(LogRun):
             cure = "give --target and --period in the log's unit."
             text = f"It settled at {final:.4g}, which in degrees is the target: {cure}"
             return self._result("inconclusive", text)
+        passed = self._passed_target()
+        if passed is not None:
+            return passed
         away = float(np.median(np.abs(self.parameter.offset(self.tail, self.target))))
         cure = "Start nearer to the target, or search the range first (`gabordiag sweep`)."
         text = f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
-        text += f"another minimum. {cure}"
+        doubt = "" if self.log.lrs is not None else " or the rate decayed"
+        doubt = "" if self.log.gradients is not None else f", unless a bound holds it{doubt}"
+        text += f"another minimum{doubt}. {cure}"
         return self._result("wrong_basin", text, {"distance": away})
 
     def _fallen_back(self) -> Explanation | None:

@@ -37,6 +37,7 @@ LONG_TAIL = 200
 SAWTOOTH_ROWS = 5
 KINK_CHANGE, KINK_MATCH = 4, 0.2
 EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
+VISIBLE = 1e-3
 # Of the nearest neighbours' changes; 1 for noise.
 NEUMANN = 0.5
 # A nearest neighbour is off by two deviations of noise where a line is off by one.
@@ -84,7 +85,7 @@ class LogRun:
         self.tail = self.values[-tail_length(max(1, len(self.values) - 1)) :]
         self.tail_losses = self.losses[-len(self.tail) :]
         self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
-        self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
+        self.jump_rows = jump_steps(self.losses, self.height)
         self.jumps = self._find_jumps()
 
     def step(self, row: int) -> int:
@@ -234,10 +235,20 @@ class LogRun:
         return (last, last - left) if abs(left) <= abs(way) else None
 
     def _runs_off(self) -> bool:
-        """Whether steps and losses are all equal: whole periods of a parameter that has one."""
+        """Whether steps and losses are all equal: whole periods of a parameter that has one.
+
+        On a level stretch they are, too: there the slope says that a step changes nothing.
+        """
         steps, losses = np.diff(self.tail), self.tail_losses
         even = np.ptp(steps) <= EQUAL_STEPS * abs(steps.mean()) > 0
-        return bool(even and np.ptp(losses) <= EQUAL_LOSSES * np.abs(losses).max())
+        size = float(np.abs(losses).max())
+        if not even or np.ptp(losses) > EQUAL_LOSSES * size:
+            return False
+        # Where slopes are not known, it may be as steep as it was anywhere.
+        secants = np.diff(self.losses) / self.moves
+        slopes = secants if self.slopes is None else self.slopes[-len(losses) :]
+        steepest = float(np.abs(slopes[np.isfinite(slopes)]).max(initial=0.0))
+        return bool(steepest * abs(steps[-1]) > VISIBLE * size)
 
     @cached_property
     def repeat(self) -> int:
@@ -281,9 +292,23 @@ class LogRun:
         return np.asarray(self.log.lrs[:-1] * np.diff(self.log.gradients) / self.moves)
 
     @cached_property
+    def slopes(self) -> FloatArray | None:
+        """Gradients (n,), or what the steps of a plain descent show of them; None: not known."""
+        if self.log.gradients is not None or self.log.lrs is None or self.stride != 1:
+            return self.log.gradients
+        return np.append(-self.moves / self.log.lrs[:-1], math.nan)
+
+    @cached_property
     def moves(self) -> FloatArray:
         """Changes of the value from row to row (n - 1,), whole periods taken off."""
         return self.parameter.offset(np.diff(self.values), 0.0)
+
+    @property
+    def last_digit(self) -> float:
+        """The distance to the next number, in float32 if all values are such numbers."""
+        single = self.values.astype(np.float32)
+        kind = np.float32 if (single == self.values).all() else np.float64
+        return float(np.spacing(kind(abs(self.values[-1]))))
 
     @property
     def spread(self) -> float:

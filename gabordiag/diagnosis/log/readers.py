@@ -170,19 +170,23 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
         raise InputError(f"{bad} of {total} rows of {where} hold no numbers: {table.trouble}.")
     usable = [name for name, marks in table.marks.items() if (marks == NUMBER).any()]
     usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
+    own = _own_parameters(list(columns))
+    loss_column = loss_column or ("loss" if own else None)
     asked = _find(columns, loss_column, ()) or (None if value_column else _curve(columns))
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
     losses = [asked] if asked else _losses(usable)
     free = [n for n in usable if n not in losses and not _is_known(n, known, columns)]
+    free = [n for n in usable if n in own] or free
     free = _beside_losses(table, free, losses or usable)
     rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
     rate = rate or next((name for name in usable if _words(name) & {"lr", *_LR}), None)
     # What counts 0, 1, 2 is the step, whatever its name.
-    counters = [n for n in free if n.lower() != "theta" and _counts(columns[n])]
+    counters = [n for n in free if n.lower() != "theta" and n not in own and _counts(columns[n])]
     free = [name for name in free if name not in counters]
     step = step or next(iter(counters), None)
     # A column that never changes is a setting, where another one does change.
     named = [n for n in free if _words(_NUMBER.sub("", n)) & _PARAMETER or f"grad_{n}" in columns]
+    named += [name for name in own if name not in named]
     free.sort(key=lambda n: (n.lower() != "theta", _is_constant(columns[n]), n not in named))
     value = _find(columns, value_column, ()) or next(iter(free), None)
     loss = asked or _loss_of(table, [*usable, *(n for n in columns if n not in usable)], value)
@@ -255,6 +259,14 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
     if not wanted and value_column is None and is_geometric:
         _refuse_range_test(where, log)
     return log
+
+
+def _own_parameters(names: list[str]) -> list[str]:
+    """Returns the parameters in a header of gabordiag's own logs; of any other, none."""
+    if names[:1] != ["step"] or not {"loss", "grad", "update", "lr"} <= set(names):
+        return []
+    place = names.index("loss")
+    return names[1:place] if names[place + 1 : place + 2] == ["grad"] else []
 
 
 def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[str]:

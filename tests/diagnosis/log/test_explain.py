@@ -434,3 +434,10 @@ def test_two_columns_of_one_name_are_refused() -> None:
     log.columns = ["theta", "loss", "loss"]
     with pytest.raises(InputError, match="two columns are named loss"):
         gd.explain(log)
+
+
+def test_a_target_of_a_loss_alone_is_refused() -> None:
+    log = {"step": np.arange(50), "loss": np.geomspace(1, 0.1, 50)}
+    for keywords in ({"target": 0.5}, {"period": math.pi}):
+        with pytest.raises(UsageError, match="says nothing of a loss alone"):
+            gd.explain(log, **keywords)
