@@ -497,9 +497,8 @@ class _Judge(LogRun):
             )
             text += "steps, or let the rate decay later."
             return self._result("step_too_small", text, evidence)
-        text += "a clamp or another bound holds it" + (
-            ", or the rate decayed" if lrs is None else ""
-        )
+        text += "a clamp, weight decay or something else beside the loss holds it"
+        text += ", or the rate decayed" if lrs is None else ""
         return self._result("inconclusive", f"{text}.", evidence)
 
     def _resting_elsewhere(self) -> Explanation | None:
