@@ -418,6 +418,12 @@ class _Judge(LogRun):
         text = f"It swings about the target {show(self.target)}, up to {show(reach)} away from it"
         return self._result("step_too_large", text + self._smaller_rate(), {"spread": self.spread})
 
+    @property
+    def _has_decayed(self) -> bool:
+        """Whether the rate has become so small that the run is over."""
+        lrs = self.log.lrs
+        return lrs is not None and bool(lrs[-1] <= RESTING * np.nanmax(lrs))
+
     def _descending(self) -> Explanation | None:
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
         if self.target is not None:
@@ -425,7 +431,7 @@ class _Judge(LogRun):
             falls = falls or self.trend(away) > NEARING * float(np.mean(away[-len(self.tail) :]))
         if self.outcome == "unfinished":
             falls = self.remaining() > self.parameter.tolerance
-        if self.outcome not in ("unfinished", "erratic") or not falls:
+        if self.outcome not in ("unfinished", "erratic") or not falls or self._has_decayed:
             return None
         count = f"{len(self.losses)} {self.rows()}"
         if self.target is None:
@@ -479,26 +485,25 @@ class _Judge(LogRun):
         """At rest on a slope: the rate has decayed, or something holds the value."""
         if self.slopes is None or np.abs(self.moves[-1]) > RESTING * np.abs(self.moves).max():
             return None
-        late = self.slopes[-len(self.last_losses) :]
-        late, known = late[np.isfinite(late)], self.slopes[np.isfinite(self.slopes)]
-        # In a minimum, also in noise or across a kink, slopes have both signs.
-        if len(late) < 2 or late.min() * late.max() <= 0:
+        late, known = self.slopes[-len(self.tail) :], self.slopes[np.isfinite(self.slopes)]
+        late = late[np.isfinite(late)]
+        if len(late) < 2:
             return None
-        slope, steepest = float(late[-1]), float(np.abs(known).max())
-        if abs(slope) <= RESTING * steepest:
+        slope, steepest = float(late.mean()), float(np.abs(known).max())
+        # In a minimum noise, or a kink, makes slopes of both signs.
+        noise = CLEAR * float(late.std()) / math.sqrt(len(late))
+        if abs(slope) <= max(RESTING * steepest, noise):
             return None
-        evidence, lrs = {"slope": slope, "steepest": steepest}, self.log.lrs
+        evidence = {"slope": slope, "steepest": steepest}
         name, value = self.log.value_name, self.parameter.show(float(self.values[-1]))
         text = f"{name} stands still at {value} on a slope of {slope:.3g} ({steepest:.3g} where it "
         text += "was steepest): "
-        if lrs is not None and lrs[-1] <= RESTING * np.nanmax(lrs):
-            text += (
-                f"the learning rate had decayed, to {lrs[-1]:.2g}, before it arrived. Take more "
-            )
-            text += "steps, or let the rate decay later."
+        if self._has_decayed:
+            text += "the learning rate had decayed before it arrived. Take more steps, or let the "
+            text += "rate decay later."
             return self._result("step_too_small", text, evidence)
         text += "a clamp, weight decay or something else beside the loss holds it"
-        text += ", or the rate decayed" if lrs is None else ""
+        text += ", or the rate decayed" if self.log.lrs is None else ""
         return self._result("inconclusive", f"{text}.", evidence)
 
     def _resting_elsewhere(self) -> Explanation | None:
@@ -513,6 +518,13 @@ class _Judge(LogRun):
         if passed is not None:
             return passed
         away = float(np.median(np.abs(self.parameter.offset(self.tail, self.target))))
+        way = float(np.abs(self.parameter.offset(self.values, self.target)).max())
+        # Of a parabola about the target.
+        lower = (self.levels[0] - last) * (away / way) ** 2
+        if away <= HOVERING * way and lower <= CLEAR * self.noise:
+            text = f"Healthy but for noise: it ended {self.parameter.show(away)} from the target, "
+            text += "where the loss is hardly lower."
+            return self._result("healthy", text)
         cure = "Start nearer to the target, or search the range first (`gabordiag sweep`)."
         text = f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
         doubt = "" if self.log.lrs is not None else " or the rate decayed"

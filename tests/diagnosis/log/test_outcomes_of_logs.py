@@ -232,6 +232,19 @@ class TestRunsThatStopOnASlope:
         else:
             assert "unless a bound holds it or the rate decayed" in found.headline
 
+    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("lr", [0.1, 0.3, 0.7])
+    def test_noise_that_a_decaying_rate_freezes_is_no_minimum(self, lr: float, seed: int) -> None:
+        # Of x^2 / 2 exp(-150 lr) of the way is left, and at each step lr times the noise comes in.
+        random = np.random.default_rng(seed).standard_normal((300, 2))
+        x, rows = 4.0, []
+        for t, (of_slope, of_loss) in enumerate(random):
+            slope, rate = x + 0.3 * of_slope, lr * self.SCHEDULES[0](t)
+            rows.append((t, x, x**2 / 2 + 0.05 * of_loss, slope, rate))
+            x -= rate * slope
+        log = dict(zip(("step", "theta", "loss", "grad", "lr"), np.array(rows).T, strict=True))
+        assert gd.explain(log, target=0.0).verdict == gd.explain(log).verdict == "healthy"
+
     def test_a_clamp_is_no_minimum(self) -> None:
         x, rows = 0.0, []
         for t in range(200):
