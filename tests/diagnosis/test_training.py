@@ -462,3 +462,33 @@ def test_a_grid_that_is_kept_expanded_comes_back() -> None:
     assert len(found.elements) == 2
     assert model.theta.tolist() == pytest.approx([0.2, 1.1])
     assert torch.equal(model.x[0], torch.arange(5.0))
+
+
+@pytest.mark.parametrize("batch_size", [64, 32])
+def test_a_divergence_is_a_rate_above_the_bound_of_the_steepest_direction(batch_size: int) -> None:
+    x = noise(64, 3)
+    y = x @ torch.tensor([[1.0], [2.0], [-1.0]])
+    # The mean squared error's Hessian is 2 X'X / n, and a step is stable up to 2 / its largest.
+    largest = 2 * np.linalg.eigvalsh((x.T @ x / 64).numpy())[-1]
+    model = nn.Linear(3, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    pairs = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
+    made = gd.Training(model, pairs, functional.mse_loss)
+    result = gd.diagnose(made, params="weight", lr=3 / largest, steps=200, seeds=1)
+    assert result.outcome == "nonfinite"
+    assert {element.verdict for element in result.elements} == {"step_too_large"}
+    if batch_size == 64:
+        for element in result.elements:
+            evidence = element.findings[0].evidence
+            assert evidence["lr_times_curvature"] == pytest.approx(3, rel=1e-3)
+    assert next(r for r in result.remedies if r.plan.name == "own rate").works
+
+
+def test_a_loss_without_end_below_is_no_rate_too_large() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    # -w^4 is steeper the farther w is: without a minimum, no rate is small enough.
+    made = gd.Training(model, [(torch.ones(1, 1), torch.ones(1))], lambda out, _: -(out**4).mean())
+    result = gd.diagnose(made, params="weight", lr=0.1, steps=60, seeds=0)
+    assert result.outcome == "nonfinite"
+    assert result.verdict != "step_too_large"

@@ -219,8 +219,9 @@ def _period(members: Sequence[Watched], state: State, evaluation: Evaluation) ->
 
 
 def _parameter(run: TrainingRun, index: int, period: float | None) -> Parameter:
-    watched, column = run.watched[index], run.coordinates[:, index]
-    path = column[np.isfinite(column)]
+    # Of a run that broke off the first step alone: no line shows anything over where it blew up to.
+    watched, known = run.watched[index], run.coordinates[: None if run.is_finite else 2]
+    path = known[:, index][np.isfinite(known[:, index])]
     start = float(path[0])
     made = Parameter(watched.label, start - 1, start + 1, None, None, start)
     if period is not None:
@@ -229,7 +230,7 @@ def _parameter(run: TrainingRun, index: int, period: float | None) -> Parameter:
     if watched.kind == "log":
         return replace(made, low=low - math.log(_FACTOR), high=high + math.log(_FACTOR))
     members = [i for i, other in enumerate(run.watched) if other.group == watched.group]
-    others = run.coordinates[[0, -1]][:, members]
+    others = known[[0, -1]][:, members]
     others = others[np.isfinite(others)]
     if others.min() > 0 and not is_angle_name(watched.group):
         return replace(made, low=low / _FACTOR, high=high * _FACTOR)
@@ -366,6 +367,22 @@ class Judged:
         return line.at(here) - self.own.loss > self.clear(self.own.value, here, line, part=0.0)
 
     @property
+    def path_curvature(self) -> float:
+        """The curvature along the run's own path, by least squares over its steps; 0 without one.
+
+        A step of plain descent is -lr g, and lr x curvature sum (g - g') g / sum g^2 with the
+        gradient g' after it. As -2 g g' is at most g^2 + g'^2, it is above 2 only where the last
+        gradient is larger than the first: where steps grow, not where batches differ.
+        """
+        known = np.stack([self.path, self.slopes])
+        moves, changes = np.diff(known[:, np.isfinite(known).all(axis=0)])
+        if not moves.any():
+            return 0.0
+        # Squares of a run that diverged may overflow.
+        moves, changes = np.stack([moves, changes]) / np.abs(moves).max()
+        return float(moves @ changes / (moves @ moves))
+
+    @property
     def is_in_a_dip(self) -> bool:
         """Whether the loss clearly rises on both sides of its minimum: not a level place."""
         bend = 0.0 if self.own is None else self.own.curvature or 0.0
@@ -419,9 +436,9 @@ def _nonfinite(element: Judged) -> Judgement | None:
     facts = element.facts
     if facts.run.is_finite:
         return None
-    # The run broke off: what can be asked is whether this rate could have held on the first line.
-    points = element.line_start.landscape.points
-    product = element.rate * max((abs(p.curvature or 0.0) for p in points), default=0.0)
+    # What can be asked is whether this rate could have held on the first line, or on its own path.
+    bends = [abs(point.curvature or 0.0) for point in element.line_start.landscape.points]
+    product = element.rate * max([*bends, element.path_curvature])
     evidence = {"lr_times_curvature": product, "limit": element.limit, "step": len(element.path)}
     broke = f"the loss is not finite at step {len(element.path) - 1}"
     if product > element.limit:
