@@ -49,6 +49,10 @@ class SampledLine:
         period = self.landscape.parameter.period
         return float(np.interp(value, self.values, self.losses, period=period))
 
+    def slope(self, value: float) -> float:
+        """Returns the slope between the places of an interval's grid, interpolated."""
+        return float(np.interp(value, self.values, np.gradient(self.losses, self.values)))
+
 
 def grid_of(parameter: Parameter, own: float) -> FloatArray:
     """Returns the values of a grid over the range, which holds the parameter's own value."""

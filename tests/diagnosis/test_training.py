@@ -492,3 +492,25 @@ def test_a_loss_without_end_below_is_no_rate_too_large() -> None:
     result = gd.diagnose(made, params="weight", lr=0.1, steps=60, seeds=0)
     assert result.outcome == "nonfinite"
     assert result.verdict != "step_too_large"
+
+
+@pytest.mark.parametrize("lr", [0.005, 0.0005])
+def test_a_minimum_beyond_the_range_is_no_goal_and_the_rate_leads_there(lr: float) -> None:
+    # L = (w - 3)^2 c with c = mean x^2: after T steps (1 - 2 lr c)^T of the way is left.
+    x = torch.linspace(-1, 1, 16)[:, None]
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    made = gd.Training(model, [(x, 3 * x)], functional.mse_loss)
+    result = gd.diagnose(made, params="weight", lr=lr, steps=100, seeds=1)
+    (element,) = result.elements
+    assert (element.verdict, element.outcome) == ("step_too_small", "unfinished")
+    shown = element.to_dict()
+    assert shown["goal"] is None
+    assert shown["line"] == {"start": [], "final": []}
+    left = (1 - 2 * lr * float((x**2).mean())) ** 100
+    factor = element.findings[0].evidence["factor"]
+    assert factor == pytest.approx(math.log(0.01) / math.log(left), rel=0.01)
+    own = next(r for r in result.remedies if r.plan.name == "own rate")
+    assert own.works
+    # A hundredth of the way is a ten-thousandth of the loss.
+    assert own.after.losses[0] < 1.2e-4 * result.run.losses[0]

@@ -292,7 +292,8 @@ class Judged:
         self.verdict = self.judgement.verdict
         is_astray = self.verdict == "wrong_basin"
         goal = self.better or (self.better_at_first if is_astray else self.own)
-        self.goal = None if goal is None else goal.value
+        # Towards an end of the range the loss falls, and where its minimum is, is not known.
+        self.goal = None if goal is None or goal.curvature is None else goal.value
         if is_astray and goal is None:
             self.goal = facts.fitted[self.watched.label]
         first, last = float(self.path[0]), float(self.path[-1])
@@ -316,6 +317,8 @@ class Judged:
     def outcome(self) -> str:
         """The outcome of the element's path on its last line, as of any run."""
         goal, landscape, run = self.goal, self.line_final.landscape, self.facts.run
+        if goal is None and self.own is not None:
+            goal = self.own.value
         if goal is None or not run.is_finite:
             return "nonfinite" if not run.is_finite else "frozen"
         parameter = replace(landscape.parameter, target=goal)
@@ -415,12 +418,17 @@ class Judged:
             "goal": None if self.goal is None else self.value(self.goal),
             "gradient_share": self.gradient_share,
             "line": {
-                "start": [self._point(point) for point in self.line_start.landscape.points],
-                "final": [self._point(point) for point in self.line_final.landscape.points],
+                "start": self._points(self.line_start),
+                "final": self._points(self.line_final),
             },
             "findings": [finding.to_dict() for finding in self.findings],
             "helps": self.judgement.helps,
         }
+
+    def _points(self, line: SampledLine) -> list[dict[str, Any]]:
+        # At an end of the range no gradient vanishes.
+        points = line.landscape.points
+        return [self._point(point) for point in points if point.curvature is not None]
 
     def _point(self, point: CriticalPoint) -> dict[str, Any]:
         basin, curvature = point.basin, point.curvature
@@ -617,18 +625,28 @@ def _too_slow(element: Judged) -> Judgement | None:
     if own is None or not element.is_away:
         return None
     gone = abs(float(element.path[-1] - element.path[0]))
-    first = abs(float(element.parameter.offset(element.path[0], own.value)))
-    shrink = element.gap / first if first > 0 else 1.0
-    # What remains after T steps falls like exp(-rate T).
-    factor = math.log(_ARRIVED) / math.log(shrink) if 0 < shrink < 0.999 else math.inf
     curvature = own.curvature
+    if curvature is not None:
+        ahead = element.gap, abs(float(element.parameter.offset(element.path[0], own.value)))
+        there, factor = f"on its way to {element.show(own.value)}", math.inf
+    else:
+        # Its minimum is beyond the range. On the way to one, slopes shrink as distances do.
+        lines = (element.line_final, -1), (element.line_start, 0)
+        ahead = tuple(abs(line.slope(float(element.path[step]))) for line, step in lines)
+        there, factor = "descending", 0.0
+    shrink = ahead[0] / ahead[1] if ahead[1] > 0 else 1.0
+    # What remains after T steps falls like exp(-rate T).
+    if 0 < shrink < 0.999:
+        factor = math.log(_ARRIVED) / math.log(shrink)
     if curvature is not None and element.rate * curvature > 0:
         factor = min(factor, 0.5 * element.limit / (element.rate * curvature))
     factor = min(max(factor, 2.0), 1e4)
     falls = element.facts.still_falls
-    evidence = {"distance": element.gap, "moved": gone, "minimum": own.value, "factor": factor}
-    evidence["still_falls"] = falls
-    why = f"it is still on its way to {element.show(own.value)}, and the loss "
+    evidence: dict[str, Any] = {"distance": None, "moved": gone, "minimum": None}
+    if curvature is not None:
+        evidence |= {"distance": element.gap, "minimum": element.value(own.value)}
+    evidence |= {"factor": factor, "still_falls": falls}
+    why = f"it is still {there}, and the loss "
     why += "still falls" if falls else "no longer falls"
     if falls:
         return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
