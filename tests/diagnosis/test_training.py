@@ -514,3 +514,16 @@ def test_a_minimum_beyond_the_range_is_no_goal_and_the_rate_leads_there(lr: floa
     assert own.works
     # A hundredth of the way is a ten-thousandth of the loss.
     assert own.after.losses[0] < 1.2e-4 * result.run.losses[0]
+
+
+def test_a_filter_of_several_numbers_is_one_subject() -> None:
+    x = noise(64, 3)
+    made = gd.Training(nn.Linear(3, 1), [(x, x @ torch.ones(3, 1))], functional.mse_loss)
+    for params, subject in (
+        ("weight", "filter 0 is still"),
+        (["weight", "bias"], "weight of filter 0 is still"),
+    ):
+        torch.nn.init.zeros_(made.model.weight)
+        torch.nn.init.zeros_(made.model.bias)
+        result = gd.diagnose(made, params=params, lr=0.002, steps=60, seeds=0)
+        assert subject in result.headline

@@ -222,7 +222,8 @@ def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
         by_row.setdefault((judged.watched.row, apart), []).append(judged)
     alike: dict[tuple[str, ...], list[Judged]] = {}
     for members in by_row.values():
-        alike.setdefault(tuple(j.watched.group for j in members), []).extend(members)
+        groups = tuple(dict.fromkeys(j.watched.group for j in members))
+        alike.setdefault(groups, []).extend(members)
     return alike
 
 
@@ -231,9 +232,11 @@ def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence
     # Elements are all of filters, or some are single numbers.
     names = dict.fromkeys(str(j.watched.row) if is_filter else j.watched.label for j in members)
     who = f"{what if len(names) == 1 else what + 's'} {_listed(list(names))}"
+    is_plural = len(names) > 1
     if groups and is_filter:
+        is_plural |= len(groups) > 1
         who = f"{_listed([group.rpartition('.')[2] for group in groups])} of {who}"
-    text = f"{who} {FAULTS[verdict][len(members) > 1]}"
+    text = f"{who} {FAULTS[verdict][is_plural]}"
     if verdict == "wrong_basin":
         goals = [j.shown.show(j.value(j.goal), 0) for j in members if j.goal is not None]
         text += f" at {_listed(goals)}"
