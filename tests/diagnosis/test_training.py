@@ -527,3 +527,31 @@ def test_a_filter_of_several_numbers_is_one_subject() -> None:
         torch.nn.init.zeros_(made.model.bias)
         result = gd.diagnose(made, params=params, lr=0.002, steps=60, seeds=0)
         assert subject in result.headline
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "exponential"])
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_fall_that_its_schedule_ended_wants_a_larger_rate(schedule: str, width: int) -> None:
+    x = noise(64, width)
+    model = nn.Linear(width, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    made = gd.Training(model, [(x, x @ torch.ones(width, 1))], functional.mse_loss)
+    result = gd.diagnose(made, params="weight", lr=0.01, steps=100, schedule=schedule, seeds=0)
+    for element in result.elements:
+        assert element.verdict == "step_too_small"
+        assert element.judgement.factor > 1
+
+
+def test_advice_is_the_rate_to_give_whatever_a_schedule_makes_of_it() -> None:
+    # Of two numbers one has arrived, and the other one, whose slopes are 1e4 times smaller, cannot.
+    model = nn.Module()
+    model.fast, model.slow = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    model.forward = lambda x: x * torch.cat([model.fast, 0.01 * model.slow])
+    made = gd.Training(model, [(torch.ones(2), torch.tensor([1.0, 0.3]))], functional.mse_loss)
+    result = gd.diagnose(
+        made, params=["fast", "slow"], lr=0.9, steps=200, schedule="one-cycle", seeds=0
+    )
+    slow = result.elements[1]
+    assert slow.verdict == "too_slow_beside_others"
+    advised = float(slow.judgement.helps.removeprefix("a learning rate of ").split()[0])
+    assert advised == pytest.approx(0.9 * slow.judgement.factor, rel=0.05)

@@ -114,13 +114,21 @@ class Facts:
 
     @cached_property
     def still_falls(self) -> bool:
-        """Whether the loss still falls when the steps end."""
+        """Whether the loss still falls when the steps end, at the largest rate of a schedule."""
         losses = self.run.losses
         part = max(1, int(_LAST * len(losses)))
         last, before = losses[-part:].mean(), losses[-2 * part : -part].mean()
         whole = losses[:part].mean() - last
         noise = 2 * losses[-part:].std() / math.sqrt(part)
-        return bool(before - last > max(_STILL_FALLING * whole, noise, 0.0) and whole > 0)
+        # A schedule that lowers the rate ends a fall, however far it is to a minimum.
+        rates = self.run.lrs.sum(axis=1)
+        slowed = rates[-2 * part :].mean() / rates.max()
+        return bool(before - last > max(_STILL_FALLING * slowed * whole, noise, 0.0) and whole > 0)
+
+    @property
+    def is_of_one_number(self) -> bool:
+        """Whether a single number is learned, beside which there is no rest of the model."""
+        return sum(self.run.final[name].numel() for name in self.run.sizes) == 1
 
     @cached_property
     def twins(self) -> dict[int, int]:
@@ -257,7 +265,7 @@ class Judged:
     on the last line, if clearly lower; `better_at_first`, that of the first line, if the start lay
     beside it, and the end does. `shown` is the value, not its coordinate, as a parameter.
 
-    The rate is that at the end, over what the optimizer divides the gradient by; it times the
+    The rate is the run's largest, over what the optimizer divides the gradient by; it times the
     curvature must stay below the limit. The gap is how far the last value is from its minimum. The
     goal is the minimum of the last line where the element should be, or None. `moved` is without
     whole periods, and `gradient_share` over all parameters together.
@@ -648,7 +656,9 @@ def _too_slow(element: Judged) -> Judgement | None:
     evidence |= {"factor": factor, "still_falls": falls}
     why = f"it is still {there}, and the loss "
     why += "still falls" if falls else "no longer falls"
-    if falls:
+    if falls and element.facts.run.settings.schedule != "constant":
+        why += " as far as its schedule lets it"
+    if falls or element.facts.is_of_one_number:
         return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
     return Judgement("too_slow_beside_others", evidence, why, _rate_advice(element, factor), factor)
 
@@ -666,7 +676,8 @@ def _beside_kernel(element: Judged) -> Judgement | None:
 
 
 def _rate_advice(element: Judged, factor: float) -> str:
-    rate = float(element.facts.run.lrs[0, element.index]) * factor
+    # That of the user: a schedule may begin with another one.
+    rate = element.facts.run.rates[element.watched.element.name] * factor
     return f"a learning rate of {rate:.2g} for {element.watched.group}"
 
 
