@@ -232,12 +232,15 @@ def find_unused(objective: OwnObjective, value: float) -> Cut | None:
     return early or Cut("unused", None, objective.parameter.name)
 
 
-def check_objective(objective: Line, value: float | None = None) -> tuple[Finding, ...]:
+def check_objective(
+    objective: Line, value: float | None = None, *, varies: bool = False
+) -> tuple[Finding, ...]:
     """Looks for what makes a gradient useless, before any optimizer is to blame.
 
     Returns a finding for each cause that could be tested, without a trial of its removal. Where one
     explains others, it comes first. A gradient far smaller than those of the module's other
-    parameters is reported as `step_too_small`, never as present: it blocks nothing.
+    parameters is reported as `step_too_small`, never as present: it blocks nothing. A loss that is
+    known to vary is not called level for being so at the few places that are asked.
     """
     probes = Probes(objective, objective.parameter.start if value is None else float(value))
     unused = None
@@ -245,7 +248,7 @@ def check_objective(objective: Line, value: float | None = None) -> tuple[Findin
         unused = find_unused(probes.own, probes.value)
     repeats = _check_repeats(probes)
     findings = (
-        _check_dependence(probes, unused, not repeats.present),
+        _check_dependence(probes, unused, not repeats.present, varies),
         _check_gradient_exists(probes, unused),
         _check_finite(probes),
         None if repeats.present else _check_gradient_right(probes),
@@ -255,7 +258,7 @@ def check_objective(objective: Line, value: float | None = None) -> tuple[Findin
     return tuple(filter(None, findings))
 
 
-def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool) -> Finding:
+def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool, varies: bool) -> Finding:
     name, label, scale = "flat_objective", probes.label, probes.objective.scale
     evidence: dict[str, Any] = {
         "loss": finite_or_none(float(probes.losses[0])),
@@ -271,6 +274,8 @@ def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool) -> Find
         text = f"the loss depends on the {label} of __init__ only"
     elif not repeats and unused is None:
         text = "the loss varies no more than it does at one value"
+    elif varies:
+        text = f"the loss depends on {label}, but is level in most of the range"
     if text:
         return Finding(name, False, False, evidence, text)
     because = "" if unused is None else f"; {unused.sentence}"

@@ -186,3 +186,14 @@ def test_a_log_may_begin_late_but_must_hold_a_step() -> None:
     assert (found.run.start, len(found.run.trajectory)) == (v[0], 200)
     with pytest.raises(InputError, match="no step"):
         gd.diagnose(bowl(), "sgd", 0.1, from_log={"value": [0.3], "loss": [0.1]})
+
+
+def test_a_narrow_dip_far_from_the_start_is_no_flat_objective() -> None:
+    def dip(x: torch.Tensor) -> torch.Tensor:
+        return 1 - torch.exp(-(((x - 1) / 0.05) ** 2) / 2)
+
+    # At 4, 60 widths off, the exponential is exp(-1800): exactly zero, and so is its slope.
+    found = gd.diagnose(dip, range=(-3, 5), start=4.0, target=1.0, lr=0.01, steps=100)
+    assert found.verdict == "flat_start"
+    flat = gd.diagnose(lambda x: 0 * x + 1, range=(-3, 5), start=4.0, target=1.0, steps=100)
+    assert flat.verdict == "flat_objective"
