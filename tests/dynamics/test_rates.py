@@ -301,6 +301,8 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path) -> None:
         gd.rates(noisy(), checkpoint=place, progress=stop, **NOISY)
     with pytest.raises(UsageError, match="other factor"):
         gd.rates(noisy(), checkpoint=place, **{**NOISY, "factor": 2})
+    with pytest.raises(UsageError, match="other loss at the start"):
+        gd.rates(bowl(1.0), checkpoint=place, **NOISY)
 
 
 def test_the_plan_is_announced_and_kept() -> None:
