@@ -116,19 +116,22 @@ def choose_parameter(
 
 
 def find_loss_period(
-    function: Function, places: FloatArray, candidates: Sequence[float], eps: float
+    function: Function,
+    places: FloatArray,
+    candidates: Sequence[float],
+    eps: float,
+    of_constant: float | None,
 ) -> float | None:
     """Returns the first candidate P with f(v + P) = f(v), to the noise, at all places; or None.
 
-    A function that is constant to its noise has no period of its own; pi is returned for it where
-    that is a candidate.
+    What is constant there, to its noise, has no period of its own, but that of a constant.
     """
     values = function(places)
     if not np.isfinite(values).all():
         return None
     variation = float(np.ptp(values))
     if variation <= _CONSTANT * _tolerance(function, places, values, eps):
-        return math.pi if math.pi in candidates else None
+        return of_constant
     for period in sorted(candidates):
         try:
             apart = np.abs(function(places + period) - values).max()
@@ -160,11 +163,13 @@ def _period(
 ) -> float | None:
     if request.period is None:
         candidates = [*_RADIANS, *_DEGREES]
+        # A constant needs a range; what looks like one may have a dip elsewhere in a given range.
+        of_constant = math.pi if request.range is None else None
         if request.range is not None:
             width = request.range[1] - request.range[0]
             # A range that is narrower than the period is an interval.
             candidates = [*(p for p in candidates if p <= width * (1 + _TYPED)), width]
-        return find_loss_period(function, places, candidates, eps)
+        return find_loss_period(function, places, candidates, eps, of_constant)
     if request.period == 0:
         return None
     again, shifted = function(places), function(places + request.period)

@@ -883,3 +883,13 @@ class TestModulesThatCannotBe:
     def test_an_input_of_words(self):
         with pytest.raises(InputError, match="holds no numbers"):
             own_objective(nn.Conv2d(1, 1, 3), param="weight[0,0,0,0]", input=[["a", "b"]])
+
+
+@pytest.mark.parametrize("center", [4.2, -0.5])
+def test_a_given_range_with_a_narrow_dip_is_an_interval(center: float) -> None:
+    def dip(x: torch.Tensor) -> torch.Tensor:
+        return 1 - torch.exp(-(((x - center) / 0.05) ** 2) / 2)
+
+    parameter = own_objective(dip, range=(-3, 5), start=4.0, target=center).parameter
+    assert (parameter.low, parameter.high, parameter.period) == (-3, 5, None)
+    assert not parameter.is_angle
