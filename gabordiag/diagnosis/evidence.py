@@ -61,7 +61,7 @@ from gabordiag.objective.gabor_line import GaborLine, ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Differences, Line, Objective, OfLine, over_points
-from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
+from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space, one_or_named
 from gabordiag.own.evaluation import OwnObjective, UserObjective
 from gabordiag.results import Finding, finite_or_none
 
@@ -135,10 +135,10 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON takes them."""
-        space, is_same = self.objective.space, len(set(self.rates.tolist())) == 1
+        space = self.objective.space
         return {
             "optimizer": self.settings.optimizer,
-            "lr": float(self.rates[0]) if is_same else space.named(self.rates),
+            "lr": one_or_named(space.names, self.rates),
             "momentum": self.settings.momentum,
             "schedule": self.settings.schedule,
             "loss": self.objective.loss_name,
@@ -915,10 +915,11 @@ class Facts:
 
     def tuning(self, trial: Trial) -> str:
         """Returns the options that make a trial's rate and steps of the run's."""
-        rates = dict(zip(trial.objective.space.names, trial.rates.tolist(), strict=True))
-        options = f"--lr {trial.rates[0]:g}"
-        if len(set(rates.values())) > 1:
+        rates = one_or_named(trial.objective.space.names, trial.rates)
+        if isinstance(rates, dict):
             options = " ".join(f"--lr {name}={rate:g}" for name, rate in rates.items())
+        else:
+            options = f"--lr {rates:g}"
         if trial.settings.steps != self.settings.steps:
             options += f" --steps {trial.settings.steps}"
         return options

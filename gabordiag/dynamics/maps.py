@@ -38,7 +38,7 @@ from gabordiag.landscape.series_objective import PlaneObjective
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import Line, Objective
-from gabordiag.objective.space import FloatArray
+from gabordiag.objective.space import FloatArray, one_or_named
 from gabordiag.results import Data, Progress, Result, View, read_only
 
 # Starts of a plane along each parameter, some 1700 in all; values of the surface under them, on
@@ -199,11 +199,10 @@ class PlaneBasins(Result):
         """Returns what the JSON shows."""
         names = self.surface.names
         shares = _shares(self.outcomes)
-        lrs = dict(zip(names, self.lrs.tolist(), strict=True))
         return {
             "parameters": list(names),
             **self.settings.to_dict(),
-            "lr": lrs[names[0]] if len(set(lrs.values())) == 1 else lrs,
+            "lr": one_or_named(names, self.lrs),
             "fractions": shares,
             "reached_share": shares["reached"],
             "series_error": self.series_error,

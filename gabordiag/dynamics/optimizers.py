@@ -38,18 +38,18 @@ NORMALISED = ("adam", "adamw", "adamax", "nadam", "radam", "rmsprop", "rprop", "
 
 # What the JSON of every kind of run shows of the settings.
 _OF_ALL = ("optimizer", "momentum", "nesterov", "steps")
-Schedule = Callable[[optim.Optimizer, float, int], lr_scheduler.LRScheduler | None]
+Schedule = Callable[[optim.Optimizer, int], lr_scheduler.LRScheduler | None]
 
-# name -> (optimizer, lr, steps) -> scheduler, whose step() needs no loss (as ReduceLROnPlateau's
+# name -> (optimizer, steps) -> scheduler, whose step() needs no loss (as ReduceLROnPlateau's
 # does). Ends: step 1e-3 lr, exponential 1e-2 lr, cosine 0.
 SCHEDULES: dict[str, Schedule] = {
-    "constant": lambda optimizer, lr, steps: None,
-    "step": lambda optimizer, lr, steps: lr_scheduler.StepLR(optimizer, max(1, steps // 4), 0.1),
-    "exponential": lambda optimizer, lr, steps: lr_scheduler.ExponentialLR(
+    "constant": lambda optimizer, steps: None,
+    "step": lambda optimizer, steps: lr_scheduler.StepLR(optimizer, max(1, steps // 4), 0.1),
+    "exponential": lambda optimizer, steps: lr_scheduler.ExponentialLR(
         optimizer, 0.01 ** (1 / max(1, steps))
     ),
-    "cosine": lambda optimizer, lr, steps: lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps)),
-    "one-cycle": lambda optimizer, lr, steps: lr_scheduler.OneCycleLR(
+    "cosine": lambda optimizer, steps: lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps)),
+    "one-cycle": lambda optimizer, steps: lr_scheduler.OneCycleLR(
         # As many rates as there are parameter groups.
         optimizer,
         [group["lr"] for group in optimizer.param_groups],
@@ -141,7 +141,7 @@ class OptimizerSettings:
 
     def build_schedule(self, optimizer: optim.Optimizer) -> lr_scheduler.LRScheduler | None:
         """Returns the torch scheduler, or None for a constant rate."""
-        return SCHEDULES[self.schedule](optimizer, self.lr, self.steps)
+        return SCHEDULES[self.schedule](optimizer, self.steps)
 
 
 @cache

@@ -39,7 +39,7 @@ from gabordiag.landscape.surface import PairSurface, condition, newton, pair_sur
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.gabor_objective import Batches
 from gabordiag.objective.objective import Line, Objective, OfLine, over_points
-from gabordiag.objective.space import FloatArray, Space
+from gabordiag.objective.space import FloatArray, Space, one_or_named
 from gabordiag.own.plain_loop import as_plain_loop
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
@@ -144,9 +144,7 @@ class Run(Result):
     @property
     def lr(self) -> float | dict[str, float]:
         """The learning rate, or those by name where they differ."""
-        rates = self.rates.tolist()
-        same = len(set(rates)) == 1
-        return rates[0] if same else dict(zip(self.space.names, rates, strict=True))
+        return one_or_named(self.space.names, self.rates)
 
     @property
     def start(self) -> Any:

@@ -63,6 +63,10 @@ class Bound:
         """Returns what lr x (preconditioned) curvature must stay below."""
         return float(PLAIN_LIMIT * polyval(beta, self.numerator) / polyval(beta, self.denominator))
 
+    def limit_of(self, settings: OptimizerSettings) -> float:
+        """Returns the limit at the settings' momentum, or at that of the Adam family."""
+        return self.limit(_ADAM_BETA1 if self.is_estimate else settings.momentum)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what a page needs to show the bound at any momentum."""
         return {
@@ -140,7 +144,7 @@ def bound_entry(settings: OptimizerSettings) -> Bound | None:
 def curvature_limit(settings: OptimizerSettings) -> float | None:
     """Returns what lr x curvature must stay below at a minimum; None where no number is known."""
     entry = bound_entry(settings)
-    return None if entry is None or entry.is_estimate else entry.limit(settings.momentum)
+    return None if entry is None or entry.is_estimate else entry.limit_of(settings)
 
 
 def stability_bound(
@@ -161,14 +165,13 @@ def stability_bound(
         return Theory(tolerance / point.slope, BOUNDS["kink"], words)
     if point.curvature is None or not point.curvature > 0:
         return None
+    limit = entry.limit_of(settings)
     if entry.is_estimate:
-        limit = entry.limit(_ADAM_BETA1)
         words = (
             f"preconditioned curvature below {limit:.3g} / lr, with gradients as at the edge of "
             f"the tolerance: lr < {limit:.3g} x tolerance"
         )
         return Theory(limit * tolerance, entry, words)
-    limit = entry.limit(settings.momentum)
     return Theory(limit / point.curvature, entry, f"stability needs lr < {limit:.4g} / curvature")
 
 

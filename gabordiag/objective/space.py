@@ -16,7 +16,7 @@ a Fourier series in phi is a Chebyshev series in cos(phi) = (middle - value) / h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -335,6 +335,13 @@ def span_of(parameter: Parameter) -> float:
 def middle_and_half(parameter: Parameter) -> tuple[float, float]:
     """Returns the middle of the range and half its width."""
     return (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
+
+
+def one_or_named(names: Sequence[str], values: FloatArray) -> Any:
+    """Returns the number that all values (d,) are, or them by name."""
+    numbers = values.tolist()
+    same = len(set(numbers)) == 1
+    return numbers[0] if same else dict(zip(names, numbers, strict=True))
 
 
 def angle_of(parameter: Parameter, values: FloatArray) -> FloatArray:

@@ -36,9 +36,9 @@ EFFORTS = {
         "RATE", "STEPS", "BATCH", "_SAMPLE", "_CANDIDATES", "_SEARCH", "_FIT_STEPS", "_FEW_STEPS",
         "_GAIN", "_SOLVED",
     },
-    # Adam's own; how far a remedy goes; the range and the places that are looked at.
+    # How far a remedy goes; the range and the places that are looked at.
     "diagnosis.training.elements": {
-        "_ADAM_BETA1", "_ARRIVED", "_FACTOR", "_BESIDE", "_PASSES_PER_STEP", "_MOST_BATCHES",
+        "_ARRIVED", "_FACTOR", "_BESIDE", "_PASSES_PER_STEP", "_MOST_BATCHES",
     },
     "diagnosis.training.kernels": {"_MOST_BYTES"},
     "diagnosis.training.remedies": {"_STEPS_FACTOR", "_LOWER_RATES", "_COARSE_SIGMA"},

@@ -45,8 +45,6 @@ _ON_TOP = 5.0
 # Loss that still falls by this part of its whole fall, in the last fifth of the steps, says that
 # the training is not over.
 _STILL_FALLING, _LAST = 0.05, 0.2
-# torch's default of the Adam family.
-_ADAM_BETA1 = 0.9
 # How near to its minimum a rate should bring an element: to this part of the way.
 _ARRIVED = 0.01
 # Two filters are the same where all their numbers agree to this part of the tolerance.
@@ -290,8 +288,7 @@ class Judged:
         if run.divisors is not None and math.isfinite(run.divisors[index]):
             self.rate /= float(run.divisors[index])
         # RMSprop divides as Adam does, and is heavy ball on what is left.
-        entry = bound_entry(run.settings) or BOUNDS["heavy_ball"]
-        self.limit = entry.limit(_ADAM_BETA1 if entry.is_estimate else run.settings.momentum)
+        self.limit = (bound_entry(run.settings) or BOUNDS["heavy_ball"]).limit_of(run.settings)
         self.gap = math.nan
         if self.own is not None:
             self.gap = abs(float(self.parameter.offset(self.path[-1], self.own.value)))

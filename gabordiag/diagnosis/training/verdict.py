@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gabordiag.diagnosis.training.elements import FAULTS, Facts, Judged, batch_count, evaluate_lines
 from gabordiag.diagnosis.training.kernels import kernel_starts
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
+from gabordiag.dynamics.checkpoint import remove
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
 from gabordiag.dynamics.run import Trajectory, trajectory_name
@@ -120,11 +121,7 @@ def diagnose_training(
     as many seeds for the remedies, and 0 tries none. The checkpoint is a file that holds the state
     of the run until the diagnosis is made; if it exists, the run goes on from there.
     """
-
-    def report(what: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(done, total, what)
-
+    report = progress or (lambda done, total, what: None)
     watched = find_watched(training.model, params)
     rates = rates_of(training, watched, lr, settings.lr)
     with training.kept(seed):
@@ -136,11 +133,11 @@ def diagnose_training(
         rates,
         seed=seed,
         listener=listener,
-        progress=lambda done, total, loss: report(f"training, loss {loss:.4g}", done, total),
+        progress=lambda done, total, loss: report(done, total, f"training, loss {loss:.4g}"),
         batches=batches,
         checkpoint=checkpoint,
     )
-    report("looking along each element", 0, 1)
+    report(0, 1, "looking along each element")
     evaluation = Evaluation(training, batches, seed)
     facts = Facts(training, run, evaluate_lines(run, evaluation), batches[0])
     if run.is_finite:
@@ -153,12 +150,11 @@ def diagnose_training(
 
         def tick() -> None:
             done = next(trainings)
-            report("trying remedies", done, done + 1)
+            report(done, done + 1, "trying remedies")
 
         everyone = range(seed, seed + seeds)
         remedies = try_remedies(facts, elements, batches, (loss, metric), everyone, tick)
-    if checkpoint is not None:
-        Path(checkpoint).unlink(missing_ok=True)
+    remove(checkpoint)
     found = Counter(judged.verdict for judged in elements)
     worst = max(FAULTS, key=lambda verdict: found[verdict])
     verdict = worst if found[worst] else "healthy"
