@@ -337,9 +337,9 @@ def middle_and_half(parameter: Parameter) -> tuple[float, float]:
     return (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
 
 
-def one_or_named(names: Sequence[str], values: FloatArray) -> Any:
+def one_or_named(names: Sequence[str], values: FloatArray) -> float | dict[str, float]:
     """Returns the number that all values (d,) are, or them by name."""
-    numbers = values.tolist()
+    numbers: list[float] = values.tolist()
     same = len(set(numbers)) == 1
     return numbers[0] if same else dict(zip(names, numbers, strict=True))
 

@@ -636,8 +636,8 @@ def _too_slow(element: Judged) -> Judgement | None:
         there, factor = f"on its way to {element.show(own.value)}", math.inf
     else:
         # Its minimum is beyond the range. On the way to one, slopes shrink as distances do.
-        lines = (element.line_final, -1), (element.line_start, 0)
-        ahead = tuple(abs(line.slope(float(element.path[step]))) for line, step in lines)
+        last, began = float(element.path[-1]), float(element.path[0])
+        ahead = abs(element.line_final.slope(last)), abs(element.line_start.slope(began))
         there, factor = "descending", 0.0
     shrink = ahead[0] / ahead[1] if ahead[1] > 0 else 1.0
     # What remains after T steps falls like exp(-rate T).
