@@ -7,6 +7,7 @@ the function's own noise, which is measured, at several places where nothing spe
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -184,5 +185,6 @@ def _period(
 
 
 def is_angle_name(name: str) -> bool:
-    """Whether a parameter is called what angles are called."""
-    return any(word in name.lower() for word in _ANGLE_NAMES)
+    """Whether a word of a parameter's name, such as `gabor.log_theta[3]`, is one for angles."""
+    words = re.findall("[a-z]+", name.lower().rpartition(".")[2])
+    return any(word.removesuffix("s") in _ANGLE_NAMES for word in words)

@@ -27,6 +27,7 @@ from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.own.custom import own_objective
 from gabordiag.own.loading import load_object
 from gabordiag.own.numeric import differentiate, has_sharp_zero, measure_noise
+from gabordiag.own.parameters import is_angle_name
 from tests import reference
 from tests.own import planted_layers as planted
 
@@ -205,6 +206,19 @@ class TestPeriod:
         assert not own_objective(lambda width: width**2, range=(0.0, 1.0)).parameter.is_angle
         # In degrees.
         assert not own_objective(lambda theta: theta**2, range=(0.0, 90.0)).parameter.is_angle
+
+    @pytest.mark.parametrize(
+        "name",
+        ["theta", "theta0", "log_theta", "thetas", "Psi", "bank.angle", "layers.0.phi[1,0]"],
+    )
+    def test_words_for_angles(self, name):
+        assert is_angle_name(name)
+
+    @pytest.mark.parametrize(
+        "name", ["epsilon", "triangle", "rectangle_width", "phase.weight", "graph[0]"]
+    )
+    def test_words_that_only_hold_one(self, name):
+        assert not is_angle_name(name)
 
     @pytest.mark.parametrize(
         "wishes",
