@@ -290,6 +290,7 @@ class OwnObjective(UserObjective, Line):
         # What was found out of the loss is not true of the other.
         for name in ("batch_size", "trusted_order", "_graph_bytes"):
             vars(other).pop(name, None)
+        other._seen = {}
 
         def changed(run: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
             def run_otherwise(point: Any) -> Tensor:

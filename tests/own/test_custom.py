@@ -147,6 +147,13 @@ class TestFunction:
         assert kink.slope == pytest.approx(float((X * torch.cos(X)).square().mean().sqrt()))
 
 
+def test_what_is_computed_of_a_rewritten_loss_is_not_remembered_of_the_loss():
+    objective = own_objective(lambda v: torch.sqrt((v - 1) ** 2 + 4), range=(0.0, 3.0), start=0.2)
+    before = objective.known()[0].tolist()
+    assert objective.rewritten(squared=True).loss_at([0.125]) == pytest.approx(0.875**2 + 4)
+    assert objective.known()[0].tolist() == before
+
+
 class TestPeriod:
     @pytest.mark.parametrize(
         ("function", "period", "is_angle"),
