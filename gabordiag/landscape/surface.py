@@ -250,9 +250,14 @@ def _changes_sign(slope: FloatArray) -> BoolArray:
     unknown = ~np.isfinite(corners).all(axis=0)
     # On a line of the grid a slope of zero is rounding, of either sign; the two ends of a period
     # are one line with two roundings.
-    zero = _ZERO_SLOPE * np.nanmax(np.abs(slope))
+    zero = _ZERO_SLOPE * _steepest(slope)
     mixed = (corners.min(axis=0) <= zero) & (corners.max(axis=0) >= -zero)
     return np.asarray(mixed | unknown)
+
+
+def _steepest(slopes: FloatArray) -> float:
+    # A root's slope is infinite at its zero, which is no measure of the others.
+    return float(np.abs(slopes[np.isfinite(slopes)]).max(initial=0.0))
 
 
 def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePoint, ...]:
@@ -271,7 +276,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
     if len(points) == 0:
         return ()
     slopes = objective.loss_and_gradient(objective.space.coordinates(points), smooth=True)[1]
-    scales = np.array([np.nanmax(np.abs(g)) for g in (surface.grad_a, surface.grad_b)])
+    scales = np.array([_steepest(surface.grad_a), _steepest(surface.grad_b)])
     if objective.is_root:
         # d(l^2) = 2 l dl
         scales = scales * 2 * surface.loss.max()

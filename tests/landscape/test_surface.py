@@ -280,3 +280,15 @@ def test_a_surface_is_over_two_parameters():
         sweep_surface(
             GaborObjective(experiment, ("theta", "sigma")), (5, 5), ((None, None), (1e-200, 1.0))
         )
+
+
+def test_an_infinite_slope_makes_no_minimum():
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        # Along b it is level at b = 0 only, where the slope along a, 1 / (2 sqrt(a)) + 2 a - 1, is
+        # smallest at a = 1/4, and 1/2 there: there is no critical point.
+        return torch.sqrt(v[0]) * (1 + v[1] ** 2) + v[0] ** 2 - v[0]
+
+    ranges = ((0.0, 1.0), (-1.0, 1.0))
+    surface = gd.sweep(loss, over=("v[0]", "v[1]"), range=ranges, start=(0.5, 0.5), points=21)
+    assert not np.isfinite(surface.grad_a).all()
+    assert surface.points == ()
