@@ -509,7 +509,8 @@ def minima_near(objective: Objective, places: FloatArray) -> list[FloatArray | N
     minima: list[FloatArray | None] = [None] * len(places)
     found = np.full(places.shape, math.nan)
     finite = np.isfinite(places).all(axis=1)
-    found[finite] = newton(plain, places[finite], _LONGEST_STEP * space.width)
+    longest = _LONGEST_STEP * space.width
+    found[finite] = newton(plain, places[finite], longest, space.low, space.high)
     apart = [float(space.distances(a, b)) for a, b in zip(found, places, strict=True)]
     near = np.flatnonzero(np.array(apart) <= _NEAR_END)
     if len(near) == 0:

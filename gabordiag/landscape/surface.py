@@ -266,7 +266,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
     objective = surface.objective.in_double()
     low, second, high = (np.array([surface.a[i], surface.b[i]]) for i in (0, 1, -1))
     cell = second - low
-    points = newton(objective, starts, _LONGEST_STEP * cell)
+    points = newton(objective, starts, _LONGEST_STEP * cell, low, high)
     for index, is_whole in enumerate(_whole_periods(surface)):
         if is_whole:
             turned = np.mod(points[:, index] - low[index], high[index] - low[index])
@@ -284,9 +284,18 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
     return _classified(surface, objective, _distinct(objective, points[resting], _SAME * cell))
 
 
-def newton(objective: Objective, starts: FloatArray, longest: FloatArray) -> FloatArray:
-    """Returns where Newton's method on the smooth loss leads from values (n, d), by short steps."""
+def newton(
+    objective: Objective, starts: FloatArray, longest: FloatArray, low: FloatArray, high: FloatArray
+) -> FloatArray:
+    """Returns where Newton's method on the smooth loss leads from values (n, d), by short steps.
+
+    A value without a period stays in its range, if it starts there.
+    """
     points = np.array(starts, dtype=np.float64)
+    # A user's function may end where its range does.
+    ended = np.array([parameter.period is None for parameter in objective.space.parameters])
+    ended = ended & (points >= low) & (points <= high)
+    lowest, highest = np.where(ended, low, -np.inf), np.where(ended, high, np.inf)
     moving = np.arange(len(points))
     for _ in range(_NEWTON_STEPS):
         if len(moving) == 0:
@@ -297,8 +306,9 @@ def newton(objective: Objective, starts: FloatArray, longest: FloatArray) -> Flo
         steps = -np.einsum("nij,nj->ni", np.linalg.pinv(hessians, hermitian=True), slopes)
         steps = np.nan_to_num(steps)
         ratio = np.abs(steps / longest).max(axis=1, keepdims=True)
-        points[moving] = at + steps / np.maximum(ratio, 1.0)
-        moving = moving[ratio[:, 0] > _LAST_STEP]
+        moved = at + steps / np.maximum(ratio, 1.0)
+        points[moving] = np.clip(moved, lowest[moving], highest[moving])
+        moving = moving[(np.abs(points[moving] - at) / longest).max(axis=1) > _LAST_STEP]
     return points
 
 

@@ -292,3 +292,17 @@ def test_an_infinite_slope_makes_no_minimum():
     surface = gd.sweep(loss, over=("v[0]", "v[1]"), range=ranges, start=(0.5, 0.5), points=21)
     assert not np.isfinite(surface.grad_a).all()
     assert surface.points == ()
+
+
+def test_a_function_that_ends_where_its_ranges_do_is_swept():
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        if (v[0] < 0.01).any():
+            raise ValueError("below the range")
+        return (torch.log(v[0]) + 4.3) ** 2 + (v[1] - 1) ** 2
+
+    ranges = ((0.01, 1.0), (0.0, 2.0))
+    over = ("v[0]", "v[1]")
+    surface = gd.sweep(loss, over=over, range=ranges, start=(0.5, 0.5), points=21)
+    (minimum,) = surface.points
+    assert minimum.kind == "minimum"
+    assert minimum.values == pytest.approx((math.exp(-4.3), 1.0), rel=1e-6)
