@@ -120,10 +120,17 @@ class SampledObjective(SeriesObjective):
         # Differences of values that are next to each other would be rounding; of those, the lowest
         # count.
         kept, apart = [0, len(places) - 1], 2 * parameter.width / _KNOTS
+        if parameter.period is not None:
+            kept = [0]
         for index in np.argsort(losses).tolist():
-            if np.abs(places[kept] - places[index]).min() >= apart:
+            if np.abs(parameter.offset(places[kept], places[index])).min() >= apart:
                 kept.append(index)
         places, losses = places[sorted(kept)], losses[sorted(kept)]
+        if parameter.period is not None:
+            # Two knots on from either end, so that the slopes at the end are those of any place.
+            turns = np.repeat([-1, 0, 1], [2, len(places), 2])
+            places = np.pad(places, 2, mode="wrap") + turns * parameter.period
+            losses = np.pad(losses, 2, mode="wrap")
         slopes = _monotone_slopes(places, losses)
         self._knots, self._values, self._rates = map(torch.from_numpy, (places, losses, slopes))
 

@@ -52,6 +52,23 @@ def test_between_known_values_nothing_turns() -> None:
     assert np.abs(cheap.loss_at(inside) - exact).max() < 1.3 * np.diff(known).max()
 
 
+def test_a_period_has_no_end_between_known_values() -> None:
+    def loss(value: Tensor) -> Tensor:
+        float(value.detach())
+        return torch.sin(value - 0.7).abs() + 0.3 * torch.sin(4 * value + 0.02).abs()
+
+    objective = own_objective(loss, period=math.pi)
+    objective.is_timed_slow = True
+    cheap = cheap_objective(objective)
+    assert isinstance(cheap, SampledObjective)
+    values = np.linspace(-math.pi, math.pi, 4001)
+    exact = np.abs(np.sin(values - 0.7)) + 0.3 * np.abs(np.sin(4 * values + 0.02))
+    # Its slopes are at most 1 + 4 * 0.3.
+    assert np.abs(cheap.loss_at(values) - exact).max() < 2.2 * np.diff(cheap._knots).max()
+    before, after = cheap.loss_at([math.pi / 2 - 1e-9, math.pi / 2])
+    assert before == pytest.approx(after, abs=1e-8)
+
+
 def test_a_smooth_loss_is_followed_as_far_as_a_second_allows(monkeypatch) -> None:
     def narrow(value: Tensor) -> Tensor:
         float(value.detach())
