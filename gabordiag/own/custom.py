@@ -112,16 +112,16 @@ def own_objective(
         size = _vector_size(given)
         parameters = parameters_of(subject)
         name = parameters[0].name if parameters else "value"
-        if name in ("args", "step", "loss", "grad", "update", "lr"):
-            # Columns of logs and tables.
-            name = "value"
+        name = "value" if name == "args" else name
         names = [name] if size is None else [f"{name}[{i}]" for i in np.arange(size)]
     else:
         elements = find_elements(module, param)
         names = [element.label for element in elements]
         device = module.get_parameter(elements[0].name).device
-    columns = [_one_each(names, what, value) for what, value in given.items()]
-    rows = zip(*columns, strict=True)
+    # Columns of logs and tables have names of their own.
+    columns = ("step", "loss", "grad", "update", "lr")
+    names = [f"{name}_value" if name in columns else name for name in names]
+    rows = zip(*(_one_each(names, what, value) for what, value in given.items()), strict=True)
     requests = [ParameterRequest(**dict(zip(given, row, strict=True))) for row in rows]
     with RandomStreams(seed, device)():
         prepared = None if module is None else ModuleLoss(module, elements, input)

@@ -545,6 +545,22 @@ class TestElements:
         assert objective.loss_at(0.6)[0] == pytest.approx(math.cos(0.6) ** 2)
 
 
+def test_a_parameter_called_as_a_column_is():
+    class Descent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lr = nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+
+        def forward(self):
+            return (self.lr - 1) ** 2
+
+    (run,) = gd.optimize(Descent(), param="lr", range=(0, 3), period=0, lr=0.1, steps=2).runs
+    table = run.data()["trajectory.csv"]
+    # A step takes away a fifth of what is left.
+    np.testing.assert_allclose(table["lr_value"], [0.5, 0.6, 0.68])
+    assert table["lr"].tolist() == [0.1] * 3
+
+
 class TestWhatIsTaken:
     def test_factories_and_classes(self, image):
         expected = of(planted.Right(), image).loss_at([0.2])
