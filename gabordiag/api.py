@@ -52,6 +52,7 @@ from gabordiag.objective.gabor_objective import GaborObjective, resolve_batch_si
 from gabordiag.objective.objective import Line, Objective, OfLine
 from gabordiag.own.custom import OwnOptions, OwnOptionsAndStart, as_training, own_objective
 from gabordiag.own.evaluation import CustomObjective, UserObjective
+from gabordiag.own.loading import with_gradients
 from gabordiag.own.modules import HOW_TO_BUILD
 from gabordiag.own.training import Training
 from gabordiag.results import Progress
@@ -191,6 +192,7 @@ def sweep(
 ) -> Surface: ...
 
 
+@with_gradients
 def sweep(
     thing: Any,
     over: str | tuple[str, str] | list[str] = "theta",
@@ -288,6 +290,7 @@ def _sweep_training(
     )
 
 
+@with_gradients
 def optimize(
     thing: Any,
     optimizer: OptimizerName | Sequence[OptimizerName] = "sgd",
@@ -444,6 +447,7 @@ def _one_rate(lr: Any) -> tuple[float, Mapping[str, float] | None]:
     return rates[0], by_name
 
 
+@with_gradients
 def basins(
     thing: Any,
     optimizer: OptimizerName = "sgd",
@@ -504,6 +508,7 @@ def basins(
     return run_basins(objective, settings, rates, grid, start=plain(start), progress=progress)
 
 
+@with_gradients
 def bifurcate(
     thing: Any,
     optimizer: OptimizerName = "sgd",
@@ -594,6 +599,7 @@ def diagnose(
 ) -> Diagnosis: ...
 
 
+@with_gradients
 def diagnose(
     thing: Any,
     optimizer: OptimizerName = "sgd",
@@ -720,6 +726,7 @@ def diagnose(
     return replace(diagnosis, headline=" ".join((diagnosis.headline, *more)))
 
 
+@with_gradients
 def plane_basins(
     thing: Any,
     starts: tuple[str, str],
@@ -759,6 +766,7 @@ def plane_basins(
     return run_plane(objective, settings, counts, own_rates, progress=progress)
 
 
+@with_gradients
 def rates(
     training: Training | Callable[[], Training],
     optimizer: OptimizerName = "sgd",
@@ -836,6 +844,7 @@ def rates(
     return search.run(plain(max_seconds), announce)
 
 
+@with_gradients
 def explore(
     thing: Any,
     optimizer: OptimizerName = "sgd",
@@ -859,6 +868,7 @@ def explore(
     return explore_objective(objective, settings, subject or objective.parameter.name)
 
 
+@with_gradients
 def atlas(
     experiment: Experiment,
     *,
@@ -960,6 +970,7 @@ def _atlas_store(
     return Store(Grid(experiment, values, starts, steps), None if out is None else Path(out))
 
 
+@with_gradients
 def check(
     kernel: Callable[..., Any] | None = None,
     derivative: Callable[..., Any] | str | None = None,

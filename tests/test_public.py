@@ -155,3 +155,24 @@ def test_a_scan_is_two_rates_and_how_many(lr) -> None:
     for scan in (gd.basins, gd.bifurcate):
         with pytest.raises(UsageError, match="not a valid scan of learning rates"):
             scan(lambda v: v**2, **well)
+
+
+@pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
+def test_gradients_switched_off_outside_are_there_inside(switched_off) -> None:
+    def bowl(v: torch.Tensor) -> torch.Tensor:
+        return (v - 1) ** 2
+
+    def cut(v: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return bowl(v)
+
+    board = np.indices((32, 32)).sum(axis=0) // 8 % 2
+    filters = {"kernel_size": 11, "wavelength": 6, "sigma": 2, "loss": "mse", "theta0": 0}
+    experiment, well = gd.Experiment(board, **filters), {"range": (-3, 3), "start": 0.0, "lr": 0.1}
+    with switched_off():
+        (run,) = gd.optimize(bowl, **well, steps=2).runs
+        verdicts = [gd.diagnose(f, **well, target=1.0, steps=60).verdict for f in (bowl, cut)]
+        verdicts.append(gd.diagnose(experiment, lr=0.01, steps=50).verdict)
+        assert not torch.is_grad_enabled()
+    np.testing.assert_allclose(run.trajectory.gradients[:, 0], [-2.0, -1.6, -1.28])
+    assert verdicts == ["healthy", "no_gradient", "healthy"]

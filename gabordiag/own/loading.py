@@ -32,6 +32,9 @@ from gabordiag.errors import GabordiagError, InputError, UsageError
 _EXAMPLE = "Write FILE.py:NAME or package.module:NAME."
 _PACKAGE = Path(__file__).parents[1]
 _numbers = itertools.count()
+# For public functions: they need gradients also where their caller has switched them off, by
+# `no_grad` as well as by `inference_mode`.
+with_gradients = torch.inference_mode(mode=False)
 
 
 class Location(NamedTuple):
