@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -112,10 +113,12 @@ def load_image(
 
 def require_there(source: str | Path) -> None:
     """Refuses the name of a file that is not there; who names one means it."""
-    if str(source) not in BUILT_IN and not Path(source).exists():
-        raise InputError(
-            f"No image at {source}.", f"Give a file, or one of the built-ins {', '.join(BUILT_IN)}."
-        )
+    with _opening(source):
+        if str(source) not in BUILT_IN and not Path(source).exists():
+            names = ", ".join(BUILT_IN)
+            raise InputError(
+                f"No image at {source}.", f"Give a file, or one of the built-ins {names}."
+            )
 
 
 def require_larger_than_kernel(image: FloatArray, kernel_size: int) -> None:
@@ -207,12 +210,11 @@ def _hopper_path() -> Path:
     return Path(spec.origin).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
 
 
-def _from_file(path: Path) -> FloatArray:
+@contextmanager
+def _opening(path: str | Path) -> Iterator[None]:
+    """Says of a file that cannot be opened why."""
     try:
-        require_there(path)
-        if path.is_dir():
-            raise InputError(f"{path} is a folder, not an image.", "Give one file.")
-        return _from_npy(path) if path.suffix.lower() == ".npy" else _from_picture(path)
+        yield
     except PermissionError:
         raise InputError(f"{path} may not be read.", "Check its permissions.") from None
     except OSError as error:
@@ -220,11 +222,22 @@ def _from_file(path: Path) -> FloatArray:
         raise InputError(f"{path} cannot be opened: {reason}.", "Give another file.") from None
 
 
-def _from_npy(path: Path) -> FloatArray:
+def _from_file(path: Path) -> FloatArray:
+    require_there(path)
+    with _opening(path):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not an image.", "Give one file.")
+        if path.suffix.lower() == ".npy":
+            return _checked_array(read_npy(path), str(path))
+        return _from_picture(path)
+
+
+def read_npy(path: Path) -> npt.NDArray[np.generic]:
+    """Returns the array of a .npy file."""
     try:
-        with path.open("rb") as stream:
+        with _opening(path), path.open("rb") as stream:
             array = np.load(stream, allow_pickle=False)
-    except PermissionError:
+    except InputError:
         raise
     except Exception as error:  # NumPy's readers fail on damaged files in a dozen ways
         raise InputError(
@@ -233,7 +246,7 @@ def _from_npy(path: Path) -> FloatArray:
         ) from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} holds an archive, not one array.", "Save it with numpy.save.")
-    return _checked_array(array, str(path))
+    return array
 
 
 def _from_picture(path: Path) -> FloatArray:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from gabordiag.errors import InputError, UsageError
-from gabordiag.images import load_image
+from gabordiag.images import load_image, read_npy
 from gabordiag.objective.losses import Loss
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import parameters_of, user_code
@@ -621,18 +621,25 @@ def read_tensor(source: Any) -> Tensor:
     if isinstance(source, Tensor):
         return source.detach()
     if isinstance(source, (str, Path)):
-        try:
-            source = np.load(source, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise InputError(
-                f"{source} cannot be read as a .npy array ({lines[0]}).",
-                "Save it with numpy.save and without pickled objects.",
-            ) from None
-    array = np.array(source)
-    if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
-        raise InputError(f"An input of {array.dtype} values holds no numbers.")
-    return torch.from_numpy(array)
+        source = read_npy(Path(source))
+    return to_tensor(source)
+
+
+def to_tensor(source: npt.ArrayLike) -> Tensor:
+    """Returns the numbers of an array, or of nested sequences, as a tensor of its own."""
+    try:
+        array = np.array(source, order="C")
+    except (ValueError, TypeError, RuntimeError) as error:
+        problem = f"The input is not an array of numbers ({error})."
+        raise InputError(problem, "Give a tensor or an array, with rows of one length.") from None
+    try:
+        # In this machine's order of bytes, the only one that torch takes.
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except TypeError:
+        raise InputError(
+            f"An input of {array.dtype} values holds no numbers that torch takes.",
+            "Convert it first: numbers to numpy.float64, labels to integers.",
+        ) from None
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from gabordiag.errors import GabordiagError, InputError, UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import graph_nodes
 from gabordiag.own.loading import RandomStreams, user_code
-from gabordiag.own.modules import HOW_TO_BUILD, Element, attributes_kept, find_elements
+from gabordiag.own.modules import HOW_TO_BUILD, Element, attributes_kept, find_elements, to_tensor
 
 Batch = tuple[Any, Any]
 State = Mapping[str, Tensor]
@@ -461,7 +461,7 @@ def _moved(value: Any, device: torch.device) -> Any:
     if type(value) in (tuple, list):
         return type(value)(_moved(item, device) for item in value)
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(value).to(device)
+        return to_tensor(value).to(device)
     return value
 
 

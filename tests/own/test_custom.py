@@ -26,6 +26,7 @@ from gabordiag.landscape.series_objective import SeriesObjective, cheap_objectiv
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.own.custom import own_objective
 from gabordiag.own.loading import load_object
+from gabordiag.own.modules import read_tensor
 from gabordiag.own.numeric import differentiate, has_sharp_zero, measure_noise
 from gabordiag.own.parameters import is_angle_name
 from tests import reference
@@ -909,7 +910,13 @@ class TestModulesThatCannotBe:
             own_objective(scripted, param="weight[0,0,0,0]", input=image)
 
     @pytest.mark.parametrize(
-        ("content", "words"), [(b"no array", "cannot be read as a .npy"), (None, "cannot be read")]
+        ("content", "words"),
+        [
+            (b"no array", "no plain .npy array"),
+            (b"PK\x03\x04 damaged", "no plain .npy array"),
+            (b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f8", "no plain .npy array"),
+            (None, "cannot be opened: No such file"),
+        ],
     )
     def test_an_input_that_is_no_array(self, tmp_path, content, words):
         if content is not None:
@@ -917,9 +924,32 @@ class TestModulesThatCannotBe:
         with pytest.raises(InputError, match=words):
             own_objective(nn.Conv2d(1, 1, 3), param="weight[0,0,0,0]", input=tmp_path / "input.npy")
 
-    def test_an_input_of_words(self):
-        with pytest.raises(InputError, match="holds no numbers"):
-            own_objective(nn.Conv2d(1, 1, 3), param="weight[0,0,0,0]", input=[["a", "b"]])
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            ([["a", "b"]], "holds no numbers"),
+            (np.ones((4, 4), dtype=np.longdouble), "holds no numbers that torch takes"),
+            ([[1.0, 2.0], [3.0]], "not an array of numbers"),
+        ],
+    )
+    def test_an_input_of_words_or_other_numbers(self, source, words):
+        with pytest.raises(InputError, match=words):
+            own_objective(nn.Conv2d(1, 1, 3), param="weight[0,0,0,0]", input=source)
+
+    def test_arrays_in_any_layout_are_tensors(self, tmp_path):
+        numbers = np.arange(6.0).reshape(2, 3)
+        np.save(tmp_path / "a.npy", numbers.astype(">f8"))
+        backwards = np.ascontiguousarray(numbers[::-1, ::-1])[::-1, ::-1]
+        for source in (numbers.astype(">f8"), backwards, tmp_path / "a.npy", numbers.tolist()):
+            assert read_tensor(source).tolist() == numbers.tolist()
+        training = gd.Training(
+            nn.Identity(), [(backwards, np.array([1, 2], dtype=">i4"))], torch.dot
+        )
+        ((source, labels),) = training.epoch()
+        assert (source.tolist(), labels.tolist()) == (numbers.tolist(), [1, 2])
+        training = gd.Training(nn.Identity(), [(numbers, np.array(["a", "b"]))], torch.dot)
+        with pytest.raises(InputError, match="labels to integers"):
+            next(training.epoch())
 
 
 @pytest.mark.parametrize("center", [4.2, -0.5])
