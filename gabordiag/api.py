@@ -137,9 +137,11 @@ def as_objective(thing: Any, over: str = DEFAULT_PARAMETER, **own: Any) -> Line:
 
 def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
     """Returns an objective of two parameters, as `as_objective_of` does."""
-    if len(set(over)) != 2 or len(over) != 2:
+    names = list(over) if isinstance(over, (list, tuple)) else [over]
+    if len(names) != 2 or names[0] == names[1]:
         raise UsageError(
-            f"a surface is over two different parameters, not over {' and '.join(over) or 'none'}.",
+            "a surface is over two different parameters, not over "
+            f"{' and '.join(map(str, names)) or 'none'}.",
             "Name one for a curve, such as theta, or two, such as theta and wavelength.",
         )
     plane = as_objective_of(thing, over, **own)
@@ -240,6 +242,7 @@ def sweep(
             raise UsageError("max_seconds is for one parameter.", "Leave it out.")
         return _sweep_training(as_training(thing), over, plain(points), **own)
     if isinstance(over, str):
+        points = plain(points)
         if isinstance(points, tuple):
             raise UsageError("one parameter takes one number of points.")
         objective = as_objective(thing, over, **own)
@@ -248,7 +251,7 @@ def sweep(
     if max_seconds is not None:
         raise UsageError("max_seconds is for one parameter.", "Leave it out.")
     plane, points = as_plane(thing, over, **own), plain(points)
-    return sweep_surface(plane, (points, points) if isinstance(points, int) else points)
+    return sweep_surface(plane, _both(points))
 
 
 def _sweep_training(
@@ -282,7 +285,7 @@ def _sweep_training(
         raise UsageError("over is for plane='axes'.", "Name what is watched in params.")
     rate, own_rates = _one_rate(lr)
     settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, schedule, steps)
-    counts = (points, points) if isinstance(points, int) else points
+    counts = _both(points)
     more |= {} if counts is None else {"points": counts}
     ranges = more.pop("range", ())
     return sweep_network(
@@ -761,9 +764,7 @@ def plane_basins(
     objective = as_plane(thing, starts, **own)
     rate, own_rates = _one_rate(lr)
     settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, steps=steps)
-    points = plain(points)
-    counts = (points, points) if isinstance(points, int) else points
-    return run_plane(objective, settings, counts, own_rates, progress=progress)
+    return run_plane(objective, settings, _both(plain(points)), own_rates, progress=progress)
 
 
 @with_gradients
@@ -1010,6 +1011,11 @@ def check(
         return check_kernel(kernel)
     function = parse_expression(derivative) if isinstance(derivative, str) else derivative
     return check_derivative(function, wrt)
+
+
+def _both(points: Any) -> Any:
+    """Returns how many points each of two parameters has: one number is that of both."""
+    return points if points is None or isinstance(points, (list, tuple)) else (points, points)
 
 
 def _several(value: Any) -> list[Any]:

@@ -111,6 +111,15 @@ def load_image(
     return image
 
 
+def validate_seed(seed: object) -> None:
+    """Refuses a seed that one of the generators of NumPy, torch and Python does not take."""
+    if not (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**32):
+        raise UsageError(
+            f"the seed {seed} is not one that NumPy takes.",
+            "Give a whole number from 0 to 2^32 - 1.",
+        )
+
+
 def require_there(source: str | Path) -> None:
     """Refuses the name of a file that is not there; who names one means it."""
     with _opening(source):

@@ -625,3 +625,8 @@ def test_without_matplotlib_there_is_no_photograph(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="matplotlib, which is not installed"):
         load_image("hopper")
+
+
+def test_a_name_too_long_for_a_file_is_refused():
+    with pytest.raises(InputError, match="aaa cannot be opened: File name too long"):
+        Experiment(images=["a" * 300]).prepare()

@@ -36,6 +36,7 @@ from gabordiag.images import (
     find_usable,
     load_image,
     require_larger_than_kernel,
+    validate_seed,
 )
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.response import (
@@ -178,6 +179,7 @@ class Experiment:
         object.__setattr__(self, "device", str(self.device))
         _ = self.target_parameters
         validate_kernel_size(self.kernel_size)
+        validate_seed(self.seed)
         if not abs(self.theta0) <= _FARTHEST_START:
             farthest = f"an angle of at most {_FARTHEST_START:g} rad"
             raise ParameterError(f"the start is {self.theta0}, not {farthest}.")

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.choices import plain
 from gabordiag.errors import UsageError
 from gabordiag.results import finite_or_none
 from gabordiag.wording import significant_figures
@@ -115,6 +116,8 @@ class Parameter:
         """Returns equispaced values, both ends included; the parameter's own range without ends."""
         low = self.low if low is None else low
         high = self.high if high is None else high
+        if not isinstance(points, (int, np.integer)):
+            raise UsageError(f"{points} points are not a whole number.", "Give one, such as 721.")
         if points < 2 or not low < high:
             raise UsageError(
                 f"a sweep of {self.name} from {low:g} to {high:g} over {points} points is empty.",
@@ -288,13 +291,13 @@ class Space:
                     f"a start for {stray[0]}, which is not learned.",
                     f"Learned are {', '.join(self.names)}.",
                 )
-            values = np.array([given.get(p.name, p.start) for p in self.parameters], dtype=float)
-        elif given is not None:
+            given = [plain(given.get(p.name, p.start)) for p in self.parameters]
+        if given is not None:
             try:
                 # A tensor may be a leaf.
                 known = given.detach() if hasattr(given, "detach") else given
                 numbers = np.atleast_1d(np.asarray(known, dtype=np.float64))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, RuntimeError):
                 raise UsageError(f"the start {given!r} is not a number.") from None
             if numbers.ndim > 1 or len(numbers) not in (1, len(self)):
                 raise UsageError(

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from gabordiag.errors import GabordiagError, InputError, UsageError
+from gabordiag.images import validate_seed
 
 _EXAMPLE = "Write FILE.py:NAME or package.module:NAME."
 _PACKAGE = Path(__file__).parents[1]
@@ -220,6 +221,8 @@ class RandomStreams:
     """
 
     def __init__(self, seed: int | None, device: torch.device) -> None:
+        if seed is not None:
+            validate_seed(seed)
         self._device, self._on_cuda = device, device.type == "cuda"
         self._state = self.current()
         if seed is not None:

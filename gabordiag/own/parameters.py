@@ -52,6 +52,7 @@ class ParameterRequest:
         try:
             numbers = [*ends, self.period, self.start, self.target]
             are_finite = all(number is None or math.isfinite(number) for number in numbers)
+            are_finite &= None not in ends
         except TypeError:
             are_finite = False
         if not are_finite or len(ends) not in (0, 2):

@@ -241,6 +241,7 @@ class TestExceptions:
     [
         {"range": (0,)}, {"range": 3}, {"range": "0:3"}, {"period": "pi"}, {"target": "1"},
         {"start": "a"}, {"start": 1 + 1j}, {"steps": 2.5}, {"steps": "30"}, {"steps": True},
+        {"range": (None, 3)}, {"start": {"v": "a"}}, {"seed": -1}, {"seed": 2**32}, {"seed": 0.0},
     ],
     ids=str,
 )  # fmt: skip
@@ -253,3 +254,26 @@ def test_a_start_may_be_a_leaf():
     start = torch.tensor(2.5, requires_grad=True)
     found = gd.optimize(lambda v: (v - 1) ** 2, range=(-3, 3), start=start, lr=0.5, steps=20)
     assert found.runs[0].trajectory.values[0] == 2.5
+
+
+def test_a_start_by_name_may_be_a_leaf():
+    start = {"v": torch.tensor(2.5, requires_grad=True)}
+    found = gd.optimize(lambda v: (v - 1) ** 2, range=(-3, 3), start=start, lr=0.5, steps=2)
+    assert found.runs[0].trajectory.values[0] == 2.5
+
+
+@pytest.mark.parametrize("given", [{"points": 21.0}, {"points": "21"}, {"over": ...}], ids=str)
+def test_what_a_sweep_does_not_take_is_refused(given):
+    with pytest.raises(UsageError):
+        gd.sweep(lambda v: (v - 1) ** 2, **{"range": (-3, 3)} | given)
+    with pytest.raises(UsageError):
+        gd.sweep(
+            lambda v: (v**2).sum(),
+            **{"over": ("v[0]", "v[1]"), "range": [(-3, 3), (-3, 2)]} | given,
+        )
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.0])
+def test_a_seed_is_one_that_numpy_takes(seed):
+    with pytest.raises(UsageError, match="seed"):
+        gd.Experiment(seed=seed)
