@@ -91,7 +91,7 @@ class GaborConv2d(nn.Module):
                     f"'{name}' is not a parameter of a Gabor filter.",
                     f"Its parameters are {', '.join(PARAMETER_NAMES)}.",
                 )
-        if in_channels % groups or out_channels % groups:
+        if groups < 1 or in_channels % groups or out_channels % groups:
             raise UsageError(
                 f"{in_channels} and {out_channels} channels do not divide into {groups} groups."
             )
@@ -102,7 +102,8 @@ class GaborConv2d(nn.Module):
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.groups, self.padding_mode = groups, padding_mode
         self.learn, self.orientation = tuple(learn), orientation
-        self._initial = initial
+        # A tensor with a history cannot be copied, nor could the layer.
+        self._initial = {n: v.detach() if isinstance(v, Tensor) else v for n, v in initial.items()}
         kind: dict[str, Any] = {"device": device, "dtype": dtype}
         for name, value in self._stored(kind).items():
             if name.removeprefix("log_").replace("vector", "theta") in self.learn:

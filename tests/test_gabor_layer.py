@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -140,3 +141,11 @@ def test_refusals() -> None:
 
 def test_its_representation_says_what_is_learned() -> None:
     assert "learn=('theta',)" in repr(gd.GaborConv2d(1, 2, 7, learn=("theta",)))
+
+
+def test_a_layer_made_from_a_tensor_with_a_history_can_be_copied() -> None:
+    angles = 2 * torch.tensor([0.1, 0.2], requires_grad=True)
+    layer = gd.GaborConv2d(1, 2, 5, theta=angles)
+    torch.testing.assert_close(copy.deepcopy(layer).theta.detach(), torch.tensor([0.2, 0.4]))
+    with pytest.raises(UsageError, match="0 groups"):
+        gd.GaborConv2d(1, 2, 5, groups=0)
