@@ -129,6 +129,10 @@ def test_a_kernel_is_checked_by_itself() -> None:
         # The textbook's, turned the other way.
         return gd.gabor_kernel(-theta, wavelength, sigma, psi, gamma, kernel_size=kernel_size)
 
+    def named_otherwise(theta, Lambda, sigma, psi, gamma, kernel_size):  # noqa: N803
+        return gd.gabor_kernel(theta, Lambda, sigma, psi, gamma, kernel_size=kernel_size)
+
+    assert gd.check(kernel=named_otherwise).ok
     found = gd.check(kernel=kernel)
     assert not found.ok
     assert found.user.best_match == "opposite_rotation"
