@@ -148,7 +148,7 @@ class ShortcutObjective(GaborLine):
             kernels = self.kernels(sample_points(parameter, count))
             between = self.kernels(sample_points(parameter, 2 * count)[1::2])
             if _is_spanned(between, kernels) or count >= _MAX_SAMPLES:
-                return torch.cat([kernels, self.target_kernel(torch.float64).cpu()])
+                return torch.cat([kernels, self.exact_target_kernel()])
             count *= 2
 
     @cached_property
@@ -296,7 +296,7 @@ class DirectObjective(GaborLine):
 
     @cached_property
     def _target_by_definition(self) -> Tensor:
-        kernel = self.target_kernel(torch.float64).cpu()[0]
+        kernel = self.exact_target_kernel()[0]
         target = correlate_by_definition(self.experiment.padded, kernel)
         noise = self.experiment.noise
         return target if noise is None else target + noise.flatten()

@@ -182,10 +182,13 @@ class ExperimentLoss(ScalarLoss):
         size = self.experiment.kernel_size
         return kernel_and_partials(self._arguments(at), size, names, dtype=at.dtype, rows=rows)
 
-    def target_kernel(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Returns the kernel (1, K, K) that made the target, on the device of the computation."""
-        at = torch.tensor(self._target, dtype=dtype or self.dtype, device=self.device)
-        return self.kernels(at)
+    def target_kernel(self) -> Tensor:
+        """Returns the kernel (1, K, K) that made the target, as the computation takes it."""
+        return self.kernels(torch.tensor(self._target, dtype=self.dtype, device=self.device))
+
+    def exact_target_kernel(self) -> Tensor:
+        """Returns it in float64, on the CPU: not every device has float64."""
+        return self.kernels(torch.tensor(self._target, dtype=torch.float64))
 
     def loss(self, at: Tensor) -> Tensor:
         """Returns the loss (n,) at n values or points, differentiable."""

@@ -602,3 +602,13 @@ class TestObjective:
         values = np.array([1.0, 2.0])
         assert isinstance(Quartic(root=False).loss_at(values), np.ndarray)
         np.testing.assert_array_equal(values, [1.0, 2.0])
+
+
+def test_what_needs_double_precision_is_computed_on_the_cpu(texture):
+    def settings():
+        return along(Experiment(image=texture, kernel_size=9, wavelength=5.0, sigma=2.0), "theta")
+
+    elsewhere = settings()
+    # No number can be fetched from this device, nor does every other one have float64.
+    elsewhere.device = torch.device("meta")
+    assert torch.equal(elsewhere.spanning_kernels(), settings().spanning_kernels())
