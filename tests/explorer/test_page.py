@@ -441,6 +441,23 @@ def test_bounds_are_those_of_the_table_at_any_momentum(browser, pages):
             }
 
 
+def open_page(browser: Browser, folder: Path, function: Any, **options: Any) -> None:
+    """Opens the page of a function of one number."""
+    path = folder / "page.html"
+    path.write_text(make_page(api.explore(function, **options).view()), encoding="utf-8")
+    browser.open(path)
+
+
+@pytest.mark.browser
+def test_a_run_that_stays_beside_a_target_that_is_no_minimum_is_explained(browser, tmp_path):
+    """The slope at 1.02 is 1.44: a hundred steps move by 0.014 and stay within 0.04 of 1."""
+    options = {"range": (-2.0, 2.0), "start": 1.02, "target": 1.0, "lr": 1e-4, "steps": 100}
+    open_page(browser, tmp_path, lambda value: (value - 0.3) ** 2, **options)
+    assert browser.run("return gabordiag.page.judged.outcome") == "reached"
+    page_runs(browser, [{"start": 1.01}])
+    assert "no minimum" in browser.driver.find_element("id", "why").text
+
+
 # --- the map --------------------------------------------------------------------------------------
 
 

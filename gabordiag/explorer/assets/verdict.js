@@ -136,7 +136,8 @@
   // --- words --------------------------------------------------------------------------------------
 
   function whyReached(a) {
-    const { landscape, startsInside, settings, bound, goalName } = a;
+    const { goal, startsInside, settings, bound, goalName } = a;
+    if (goal === null) return `The ${goalName} is no minimum of the loss: a run that goes on may leave it.`;
     if (!startsInside) {
       return `The start lies outside ${basinWords(a)}: long steps or momentum carried the run over. ` +
         "The map shows whether nearby starts and rates do the same.";
