@@ -47,7 +47,10 @@ _NOT_RECORDED = (
 )  # fmt: skip
 # What may be given with --resume: it changes no number.
 _BESIDE_RESUME = {"resume", "json", "quiet", "no_plots", "debug", "workers", "scheduler"}
-_FILES = ("image", "images", "input", "target_output", "from_log")
+_FILES = (
+    "image", "images", "input", "target_output", "from_log", "log", "objective", "kernel",
+    "derivative",
+)  # fmt: skip
 # Recorded as a list only if there are several.
 _USUALLY_ONE = ("image", "input", "param", "range")
 # Of the experiment; a custom objective has its own.
@@ -172,7 +175,14 @@ class Settings(dict[str, Any]):
 
 
 def _resolved(path: str) -> str:
-    return str(Path(path).resolve()) if Path(path).exists() else path
+    """Returns the full path of a file, or of the file of FILE.py:NAME; other names unchanged."""
+    if path == "-":
+        # Standard input, whatever there is in the folder.
+        return path
+    if Path(path).exists():
+        return str(Path(path).resolve())
+    file, _, name = path.rpartition(":")
+    return f"{Path(file).resolve()}:{name}" if file.endswith(".py") else path
 
 
 def _plain(value: Any) -> Any:

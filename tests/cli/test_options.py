@@ -26,6 +26,12 @@ class Two(torch.nn.Module):
 OWN = ["--objective", "loss.py:loss", "--range=-1:1", "--no-plots"]
 SMALL = ["--image", "image.npy", "--kernel-size", "9", "--wavelength", "5", "--sigma", "2",
          "--no-plots", "--steps", "3"]  # fmt: skip
+ONES = """
+import numpy as np
+
+def ones(theta, wavelength, sigma, psi, gamma, kernel_size):
+    return np.ones((kernel_size, kernel_size))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +71,7 @@ def test_config_holds_what_has_an_effect() -> None:
     config = tomllib.loads(Path("made/config.toml").read_text())
     assert config == {
         "command": "sweep", "over": ["theta"], "seed": 0, "target_theta": 0.3,
-        "objective": "loss.py:loss", "range": "-1:1",
+        "objective": f"{Path('loss.py').resolve()}:loss", "range": "-1:1",
     }  # fmt: skip
     assert run(["sweep", "--config", "made/config.toml", "--no-plots", "--out", "again"]) == 0
     assert tomllib.loads(Path("again/config.toml").read_text()) == config
@@ -74,6 +80,29 @@ def test_config_holds_what_has_an_effect() -> None:
 def test_config_with_another_setting_of_the_experiment_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+def test_config_works_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = [0.5**step for step in range(40)]
+    rows = [f"{step},{loss}" for step, loss in enumerate(losses)]
+    Path("log.csv").write_text("\n".join(["step,loss", *rows]))
+    Path("ones.py").write_text(ONES)
+    here = Path.cwd()
+    calls = {
+        "log": (["explain", "log.csv"], f"{here}/log.csv"),
+        "objective": (["sweep", *OWN], f"{here}/loss.py:loss"),
+        "kernel": (["check", "--kernel", "ones.py:ones"], f"{here}/ones.py:ones"),
+        "derivative": (["check", "--derivative", "ones.py:ones"], f"{here}/ones.py:ones"),
+    }
+    for name, (call, expected) in calls.items():
+        assert run([*call, "--no-plots", "--quiet", "--out", name]) == 0
+        assert tomllib.loads(Path(name, "config.toml").read_text())[name] == expected
+    monkeypatch.chdir("log")
+    # The run's own folder may hold a log.csv, too.
+    Path("log.csv").write_text("step,loss\n0,1\n")
+    assert run(["explain", "--config", "config.toml", "--quiet", "--out", "../again"]) == 0
+    one, two = (json.loads((here / n / "result.json").read_text()) for n in ("log", "again"))
+    assert one["result"] == two["result"]
+
+
     # The default is what a full configuration holds; it changes nothing.
     Path("full.toml").write_text("sigma = 4.0\n")
     assert run(["sweep", *OWN, "--config", "full.toml", "--quiet"]) == 0

@@ -173,7 +173,7 @@ def test_file_names_that_are_not_utf8() -> None:
     done = shell(f"{COMMAND} explain {quoted} --out $'m\\xe9' --json")
     assert (done.returncode, json.loads(done.stdout)["command"]) == (0, "explain")
     folder = Path(os.fsdecode(b"m\xe9"))
-    assert read_config(folder / "config.toml")["log"] == name
+    assert read_config(folder / "config.toml")["log"] == str(Path(name).resolve())
     assert shell(f"{COMMAND} report $'m\\xe9'").returncode == 0
     assert shell(f"{COMMAND} explain $'absent\\xe9.csv'").returncode == 3
     np.save(os.fsdecode(b"\xe9.npy"), np.random.default_rng(0).random((24, 24)))
