@@ -458,6 +458,23 @@ def test_a_run_that_stays_beside_a_target_that_is_no_minimum_is_explained(browse
     assert "no minimum" in browser.driver.find_element("id", "why").text
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("lowest", [-1000.0, 1000.0])
+def test_losses_fill_their_plots_wherever_they_lie(browser, tmp_path, lowest):
+    options = {"range": (-1.0, 1.0), "start": 0.8, "lr": 0.1, "steps": STEPS}
+    open_page(browser, tmp_path, lambda value: (value - 0.3) ** 2 + lowest, **options)
+    script = """
+      return ["landscape", "losses"].map(name => {
+        const {start, end} = gabordiag.page.plots.model(name).y_range;
+        return [start, end];
+      });
+    """
+    # Over the range the loss rises by 1.3^2; the run begins 0.5^2 above the minimum.
+    for (low, high), height in zip(browser.run(script), (1.69, 0.25), strict=True):
+        assert 0 < (lowest - low) / height < 0.1
+        assert 0 < (high - lowest) / height - 1 < 0.1
+
+
 # --- the map --------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,12 @@
   const LIGHT = { ground: "#ffffff", ink: "#222222", faint: "#444444", grid: "#e4e4e4", start: "#0072B2", target: "#00694D" };
   const DARK = { ground: "#17181a", ink: "#ececea", faint: "#c4c6c9", grid: "#34373b", start: "#58aef0", target: "#3ecf9f" };
 
+  // The ends of an axis on which values from low to high are seen whole.
+  function withMargins(low, high) {
+    const height = high - low || 1;
+    return [low - 0.05 * height, high + 0.08 * height];
+  }
+
   class Plots {
     constructor() {
       this.models = new Map();
@@ -49,8 +55,8 @@
         const points = landscape.points.filter((point) => point.kind === kind);
         this.fill(`points-${kind}`, { x: points.map((p) => p.value * landscape.scale), y: points.map((p) => p.loss) });
       }
-      const height = landscape.largestLoss, steepest = landscape.largestGradient / landscape.scale;
-      this.frame("landscape", -0.05 * height, 1.08 * height);
+      const steepest = landscape.largestGradient / landscape.scale;
+      this.frame("landscape", ...withMargins(landscape.smallestLoss, landscape.largestLoss));
       this.frame("slope", -1.1 * steepest, 1.1 * steepest);
       const values = this.model("values");
       const pad = (landscape.high - landscape.low) * landscape.scale * 0.03;
@@ -117,14 +123,14 @@
       const losses = Array.from(run.losses), steps = losses.map((_, step) => step);
       this.fill("losses-dots", { x: steps, y: losses });
       this.fill("values-dots", { x: steps, y: folded });
-      const most = losses.reduce((largest, loss) => (loss > largest ? loss : largest), 0);
       const end = this.interesting(judged);
       for (const name of ["losses", "values"]) {
         this.model(name).x_range.start = -0.02 * end;
         this.model(name).x_range.end = 1.02 * end;
       }
-      this.model("losses").y_range.start = -0.05 * (most || 1);
-      this.model("losses").y_range.end = 1.08 * (most || 1);
+      const finite = losses.filter(Number.isFinite), { y_range: height } = this.model("losses");
+      const ends = [Math.min, Math.max].map((better) => finite.reduce((a, b) => better(a, b)));
+      [height.start, height.end] = withMargins(...ends);
       this.thin(end);
       const start = landscape.wrap(settings.start) * landscape.scale;
       for (const name of ["landscape-start", "slope-start", "values-start"]) this.model(name).location = start;
