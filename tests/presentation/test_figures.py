@@ -47,7 +47,13 @@ from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.bifurcation import merged_bands
 from gabordiag.presentation.figures.maps import cell_edges, map_axis, rate_lines, setting_words
 from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs
-from gabordiag.presentation.figures.runs import _draw_step, without_wraps
+from gabordiag.presentation.figures.runs import (
+    _draw_step,
+    draw_losses,
+    window_words,
+    windows_of,
+    without_wraps,
+)
 from gabordiag.presentation.figures.sheets import on_sheet, panels_of
 from gabordiag.presentation.figures.style import new_figure, render
 from gabordiag.presentation.phrases import rate_words
@@ -561,6 +567,34 @@ def test_all_steps_of_a_long_restless_run_are_a_density(made: Made, drawn: Any) 
         edges = np.linspace(bottom, top, len(shades) + 1)
         counts, _ = np.histogram(column, edges)
         np.testing.assert_array_equal(shades.sum(axis=1), counts)
+
+
+@pytest.mark.parametrize(
+    ("jump", "words"), [(None, "the first 60 steps"), (200, "steps 189 to 249: the first jump")]
+)
+def test_a_log_that_counts_from_1_has_a_first_jump_only_where_there_is_one(
+    jump: int | None, words: str
+) -> None:
+    jumps = [] if jump is None else [{"step": jump}]
+    run: Any = {"n_jumps": len(jumps), "outcome": "erratic", "jumps": jumps}
+    losses = np.random.default_rng(2).uniform(size=400)
+    path = RunPath(run, np.arange(1.0, 401), losses, losses, Look("#000000", "-", "o", "#ff0000"))
+    first, whole = windows_of([path])
+    assert window_words(first, 0, [path]) == words
+    assert whole == (1, 400)
+
+
+def test_a_constant_loss_is_drawn_at_its_own_height() -> None:
+    """As of a run whose parameter runs off; 1e-12 of it is rounding."""
+    run: Any = {"n_jumps": 0, "outcome": "running", "jumps": [], "loss": "loss"}
+    losses = 0.003 * (1 + 1e-12 * np.sin(np.arange(500.0)))
+    path = RunPath(run, np.arange(500.0), losses, losses, Look("#000000", "-", "o", "#ff0000"))
+    ax = Figure().subplots()
+    ax.set_ylim(0.0, 0.01)
+    draw_losses(ax, None, [path], (0, 499))
+    assert not ax.images
+    (line,) = ax.lines
+    np.testing.assert_array_equal(line.get_ydata(), losses)
 
 
 def test_a_step_across_the_periods_end_goes_on_at_the_other_side() -> None:

@@ -139,8 +139,10 @@ def window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
     """Describes a stretch of steps: the first column's, or all steps, and how those are drawn."""
     first, last = window
     if not column:
-        steps = f"steps {first} to {last}: the first jump"
-        return steps if first else f"the first {last} steps"
+        # A log may count its steps from 1.
+        is_later = first > paths[0].steps[0]
+        jump = f"steps {first} to {last}: the first jump"
+        return jump if is_later else f"the first {last - first} steps"
     words = ["darker: more often"] if any(path.is_restless for path in paths) else []
     words += ["ticks: jumps"] if any(len(path.jumps) for path in paths) else []
     return f"all {last - first} steps" + (f" ({', '.join(words)})" if words else "")
@@ -235,8 +237,13 @@ def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -
     finite = np.isfinite(values)
     if not finite.any():
         return
+    seen = values[finite]
+    if np.allclose(seen, seen[0], rtol=1e-9, atol=0):
+        # A histogram would spread the one height over a whole unit.
+        ax.plot(steps, values, color=color)
+        return
     columns = min(max(3, math.isqrt(len(steps)) // 2), _MOST_COLUMNS)
-    counts, across, up = np.histogram2d(steps[finite], values[finite], (columns, _ROWS))
+    counts, across, up = np.histogram2d(steps[finite], seen, (columns, _ROWS))
     place: dict[str, Any] = {"extent": (across[0], across[-1], up[0], up[-1]), "aspect": "auto"}
     shades = LinearSegmentedColormap.from_list("density", [(color, 0.0), (color, 1.0)])
     scale = PowerNorm(0.5, 0, float(np.quantile(counts, 0.995)) or 1.0)
