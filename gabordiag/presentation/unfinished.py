@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from gabordiag.presentation.colors import RUN_STYLES
 from gabordiag.presentation.figures.style import new_figure, render
 from gabordiag.presentation.phrases import number
 from gabordiag.runs.saved import UnfinishedRun
+from gabordiag.wording import counted
 
 _STEM = "logged"
 # Up to so many steps are drawn as single points too.
@@ -27,15 +29,18 @@ _STATES = {"running": "has not ended yet", "interrupted": "was interrupted", "fa
 def blocks(run: UnfinishedRun) -> list[Block]:
     """Returns how far the run came."""
     steps = sum(len(log["step"]) - 1 for log in run.logs.values())
+    logged_steps = counted(steps, "step", "steps")
     logged: list[Block] = [_table(run), Picture(_STEM)] if run.logs else []
-    again = f"To run it again: gabordiag {run.command} --config {run.path / 'config.toml'}"
-    if run.command == "optimize" or (run.path / CHECKPOINT).exists():
-        again = f"To continue where it stopped: gabordiag {run.command} --resume {run.path}"
+    config = shlex.quote(str(run.path / "config.toml"))
+    again = f"To run it again: gabordiag {run.command} --config {config}"
+    if run.command in ("optimize", "atlas") or (run.path / CHECKPOINT).exists():
+        folder = shlex.quote(str(run.path))
+        again = f"To continue where it stopped: gabordiag {run.command} --resume {folder}"
     if run.status == "running":
         again = "Wait for its end, then run this command again."
     return [
         Heading(f"A run of `{run.command}` that {_state(run)}"),
-        Paragraph(f"There is no result; {steps} steps were logged, and all of them are here."),
+        Paragraph("There is no result." + (f" The log holds {logged_steps}." if run.logs else "")),
         *logged,
         Listing((again,)),
     ]

@@ -14,8 +14,10 @@ import pytest
 
 from gabordiag.cli.main import run
 from gabordiag.dynamics.optimizers import OPTIMIZERS, SCHEDULES
+from gabordiag.presentation import unfinished
+from gabordiag.presentation.blocks import Listing, Paragraph
 from gabordiag.runs.files import lock
-from gabordiag.runs.saved import list_runs, read_status
+from gabordiag.runs.saved import UnfinishedRun, list_runs, read_status
 
 FILTER = ["--kernel-size", "9", "--wavelength", "5", "--sigma", "2", "--gamma", "1"]
 # A loss with state: it draws random numbers, and counts its own evaluations.
@@ -183,6 +185,21 @@ def test_interrupted_run_is_reported_and_listed(
     assert "was interrupted" in text
     logged = max(0, len((cut / "trajectory-000.csv").read_bytes().splitlines()) - 2) if keep else 0
     assert (cut / "logged.png").exists() == (logged > 0)
+
+
+def test_an_unfinished_run_says_how_to_go_on() -> None:
+    folder = Path("my runs/one")
+    atlas = UnfinishedRun(folder, "atlas", "interrupted", {}, {})
+    _, said, again = unfinished.blocks(atlas)
+    assert said == Paragraph("There is no result.")
+    resume = "gabordiag atlas --resume 'my runs/one'"
+    assert again == Listing((f"To continue where it stopped: {resume}",))
+    sweep = UnfinishedRun(folder, "sweep", "interrupted", {}, {})
+    *_, again = unfinished.blocks(sweep)
+    assert "sweep --config 'my runs/one/config.toml'" in again.items[0]
+    columns = {name: np.zeros(2) for name in ("step", "theta", "loss")}
+    logged = UnfinishedRun(folder, "optimize", "failed", {}, {"trajectory-000.csv": columns})
+    assert "holds 1 step." in unfinished.blocks(logged)[1].text
 
 
 def test_runs_command_lists_the_interrupted(
