@@ -95,6 +95,8 @@ def as_objective_of(
     if own and isinstance(thing, (Experiment, Line, Objective)):
         kind = "an experiment" if isinstance(thing, Experiment) else "an objective"
         raise UsageError(f"{kind} takes no {', '.join(own)}.", "Leave it out.")
+    if direct and not isinstance(thing, Experiment):
+        raise UsageError("direct has no effect on a custom objective.", "Leave it out.")
     if isinstance(thing, Experiment):
         if len(over) != 1:
             return GaborObjective(thing, over, log_scale, direct=direct)
@@ -366,11 +368,7 @@ def optimize(
     ]
     given: dict[str, Any] = {**own, **_vector_start(thing, start, own)}
     exact = as_objective_of(thing, names, log_scale, **given)
-    # A custom objective is made once: it may count, or draw random numbers.
-    is_twofold = direct and isinstance(thing, Experiment)
-    stepped = (
-        as_objective_of(thing, names, log_scale, direct=True, **given) if is_twofold else exact
-    )
+    stepped = as_objective_of(thing, names, log_scale, direct=True, **given) if direct else exact
     is_own = "start" in given and given["start"] is start
     # The objective has its start already.
     starts = [None] if is_own else _points(start, len(exact.space))
@@ -678,10 +676,11 @@ def diagnose(
     if isinstance(thing, Training):
         if max_seconds is not None:
             raise UsageError("a training takes as long as it takes.", "Leave max_seconds out.")
-        if start is not None or from_log is not None or log_scale:
+        is_over = _several(over) != [DEFAULT_PARAMETER]
+        if start is not None or from_log is not None or log_scale or is_over:
             raise UsageError(
                 "a training starts as its model stands, and is run here.",
-                "Leave start, from_log and log_scale out.",
+                "Leave start, from_log, log_scale and over out; params names what is watched.",
             )
         options = {name: own.pop(name) for name in ("seed", "seeds", "checkpoint") if name in own}
         params = own.pop("params", ()) or own.pop("param", ())
@@ -1008,6 +1007,8 @@ def check(
     if kernel is not None and derivative is not None:
         raise UsageError("a kernel and a derivative are two checks.", "Give one of them.")
     if kernel is not None:
+        if wrt != DEFAULT_PARAMETER:
+            raise UsageError("wrt has no effect on a kernel.", "Leave it out.")
         return check_kernel(kernel)
     function = parse_expression(derivative) if isinstance(derivative, str) else derivative
     return check_derivative(function, wrt)

@@ -625,6 +625,8 @@ def check_command(
     from gabordiag.api import check
     from gabordiag.own.loading import load_object
 
+    if kernel is not None:
+        session.settings.leave_out(["wrt"], "on a kernel")
     if sum(given is not None for given in (kernel, derivative, derivative_expr)) > 1:
         raise UsageError(
             "one thing can be checked at a time.",
@@ -633,7 +635,7 @@ def check_command(
     return check(
         None if kernel is None else load_object(kernel),
         derivative_expr if derivative is None else load_object(derivative),
-        session.settings["wrt"],
+        session.settings.get("wrt", "theta"),
     ).view()
 
 
@@ -749,6 +751,7 @@ def explore_command(
 
     if lr is None:
         lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
+    settings.leave_out(("dtype", "device"), "on the page")
     subject, keywords = subject_from(session)
     view = explore(
         subject, settings["optimizer"], lr, momentum, steps, nesterov=nesterov,

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import gabordiag as gd
 from gabordiag.cli.main import run
+from gabordiag.errors import UsageError
 
 LOSS = "def loss(v):\n    return (v - 0.3) ** 2\n"
 TWO = """
@@ -23,15 +26,15 @@ class Two(torch.nn.Module):
     def forward(self, first, second):
         return self.scale * first - second
 """
-OWN = ["--objective", "loss.py:loss", "--range=-1:1", "--no-plots"]
-SMALL = ["--image", "image.npy", "--kernel-size", "9", "--wavelength", "5", "--sigma", "2",
-         "--no-plots", "--steps", "3"]  # fmt: skip
 ONES = """
 import numpy as np
 
 def ones(theta, wavelength, sigma, psi, gamma, kernel_size):
     return np.ones((kernel_size, kernel_size))
 """
+OWN = ["--objective", "loss.py:loss", "--range=-1:1", "--no-plots"]
+SMALL = ["--image", "image.npy", "--kernel-size", "9", "--wavelength", "5", "--sigma", "2",
+         "--no-plots", "--steps", "3"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -77,9 +80,6 @@ def test_config_holds_what_has_an_effect() -> None:
     assert tomllib.loads(Path("again/config.toml").read_text()) == config
 
 
-def test_config_with_another_setting_of_the_experiment_is_refused(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
 def test_config_works_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = [0.5**step for step in range(40)]
     rows = [f"{step},{loss}" for step, loss in enumerate(losses)]
@@ -103,12 +103,43 @@ def test_config_works_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one["result"] == two["result"]
 
 
+def test_config_with_another_setting_of_the_experiment_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     # The default is what a full configuration holds; it changes nothing.
     Path("full.toml").write_text("sigma = 4.0\n")
     assert run(["sweep", *OWN, "--config", "full.toml", "--quiet"]) == 0
     Path("full.toml").write_text("sigma = 3.0\n")
     assert run(["sweep", *OWN, "--config", "full.toml", "--quiet"]) == 2
     assert "--sigma has no effect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("call", "stray"),
+    [
+        (["check", "--kernel", "ones.py:ones", "--wrt", "sigma"], "--wrt"),
+        (["explore", "--dtype", "float32"], "--dtype"),
+        (["explore", "--device", "cuda"], "--device"),
+    ],
+)
+def test_what_a_command_would_ignore_is_refused(
+    call: list[str], stray: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("ones.py").write_text(ONES)
+    assert run([*call, "--out", "made"]) == 2
+    assert f"{stray} has no effect" in capsys.readouterr().err
+    assert not Path("made").exists()
+
+
+def test_keywords_that_would_be_ignored_are_refused() -> None:
+    model = torch.nn.Linear(1, 1)
+    training = gd.Training(model, [(torch.ones(2, 1), torch.ones(2, 1))], torch.nn.MSELoss())
+    with pytest.raises(UsageError, match="direct has no effect"):
+        gd.optimize(lambda v: v**2, range=(-1, 1), start=0.5, direct=True)
+    with pytest.raises(UsageError, match="params names what is watched"):
+        gd.diagnose(training, over="weight")
+    with pytest.raises(UsageError, match="wrt has no effect"):
+        gd.check(lambda **_: [[1.0]], wrt="sigma")
 
 
 def test_strict_is_refused_beside_a_single_image(capsys: pytest.CaptureFixture[str]) -> None:
