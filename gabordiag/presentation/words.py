@@ -64,6 +64,8 @@ _MOST_MARKS = 6
 _MOST_POINTS = 24
 # Skipped files that are listed; result.json has all.
 _MOST_LISTED = 20
+# Bands of learning rates in the table; of more, those of several rates.
+_MOST_BANDS = 24
 
 
 def sweep(made: Sweep) -> list[Block]:
@@ -109,16 +111,17 @@ def basins(made: Basins) -> list[Block]:
 def bifurcation(made: Bifurcation) -> list[Block]:
     """Returns the bands of learning rates with equal behaviour."""
     words = {"nonfinite": "diverges", "other": "no period, no chaos"}
-    rows = tuple(
-        (words.get(kind, kind), f"{low:.3g}", f"{high:.3g}")
-        for kind, low, high in made.bands
-        if high > 1.02 * low
-    )
+    bands, note = made.bands, ""
+    if len(bands) > _MOST_BANDS:
+        bands = [(kind, low, high) for kind, low, high in bands if high > low]
+        left_out = counted(len(made.bands) - len(bands), "band", "bands")
+        note = f" ({left_out} of a single rate left out)"
+    rows = tuple((words.get(kind, kind), f"{low:.3g}", f"{high:.3g}") for kind, low, high in bands)
     start = made.landscape.parameter.show(made.start)
     return [
         Heading("Where the iterates end up"),
         Picture("bifurcation"),
-        Paragraph(f"Attractor from {start}, bands of learning rates:"),
+        Paragraph(f"Attractor from {start}, bands of learning rates{note}:"),
         Table(("behaviour", "from lr", "to lr"), rows),
         *image_blocks(made.landscape),
     ]

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import gabordiag as gd
+from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
 from gabordiag.dynamics.windows import Windows
 from gabordiag.objective.gabor_line import along
 from gabordiag.presentation import registry, words
-from gabordiag.presentation.blocks import Paragraph
+from gabordiag.presentation.blocks import Paragraph, Table
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import map_axis
 from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs
@@ -226,3 +227,31 @@ def test_a_narrow_range_far_from_zero_is_told_with_as_many_figures_as_it_needs()
     axis = ParameterAxis.of(found.parameter)
     assert axis.show(1000001.25) == "1000001.25"
     assert axis.show(-0.5) == "−0.5"
+
+
+def _bands(made: Bifurcation) -> tuple[str, tuple[tuple[str, ...], ...]]:
+    blocks = words.bifurcation(made)
+    (table,) = (block for block in blocks if isinstance(block, Table))
+    return _text(blocks), table.rows
+
+
+def test_few_rates_have_all_their_bands() -> None:
+    made = run_bifurcation(Valleys(), sgd(1.0, 60), np.array([0.1, 0.2, 0.4, 0.8, 1.6]), tail=20)
+    text, rows = _bands(made)
+    assert (rows[0][1], rows[-1][2]) == ("0.1", "1.6")
+    inside = [sum(float(low) <= lr <= float(high) for _, low, high in rows) for lr in made.lrs]
+    assert inside == [1] * 5
+    assert "left out" not in text
+
+
+def test_of_many_bands_those_of_a_single_rate_are_counted() -> None:
+    made = run_bifurcation(Valleys(), sgd(1.0, 60), np.geomspace(0.1, 1.6, 5), tail=20)
+    # 30 rates that settle, then 30 of which every other one diverges.
+    outcomes = [CODES["reached"]] * 30 + [CODES["nonfinite"], CODES["reached"]] * 15
+    made = replace(
+        made, lrs=np.geomspace(0.1, 10, 60), outcomes=np.array(outcomes, dtype=np.int8),
+        periods=np.zeros(60, dtype=np.int64), lyapunov=np.zeros(60),
+    )  # fmt: skip
+    text, rows = _bands(made)
+    assert rows == (("settled", "0.1", f"{0.1 * 100 ** (29 / 59):.3g}"),)
+    assert "(30 bands of a single rate left out)" in text
