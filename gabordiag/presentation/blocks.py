@@ -108,6 +108,7 @@ _CAPTIONS = {
     "lines": "The loss along the failing elements, everything else frozen: before and after",
     "gradients": "The training's loss, and each watched parameter's share of the gradient",
     "comparison": "One symptom, two causes",
+    "atlas": "What becomes of filters by their shape, with each loss",
 }
 
 
@@ -117,5 +118,7 @@ def caption(file_name: str) -> str:
     if stem in _CAPTIONS:
         return _CAPTIONS[stem]
     case, _, kind = stem.rpartition("-")
+    if case == "atlas":
+        return f"{_CAPTIONS[case]} (phase {kind.replace('deg', '°')})"
     text = _CAPTIONS.get(kind, kind)
     return f"{text} ({case} filter)" if case else text

@@ -512,7 +512,7 @@ def points_found(result: Json) -> list[Block]:
             for p in result["edge_minima"][:4]
         ]
         more = len(result["edge_minima"]) - len(places)
-        also = f" and {more} more places" if more else ""
+        also = f" and {counted(more, 'more place', 'more places')}" if more else ""
         text = (
             f"At the edge of the range the loss falls on outward at {'; '.join(places)}{also}: "
             "a descent may leave the range there."
@@ -797,11 +797,14 @@ def _with_spread(mean: float | None, spread: float | None) -> str:
 
 
 def _training(result: Json) -> list[Block]:
+    loss = "not finite" if run["final_loss"] is None else number(run["final_loss"])
+    # Fewer than asked for where it broke off.
+    steps = counted(len(run["losses"]) - 1, "step", "steps")
     run = result["run"]
     metric = "" if run["metric"] is None else f", the metric is {number(run['metric'], 4)}"
     text = (
-        f"{run['steps']} steps of {run_settings(run)} took {run['seconds']:.3g} s. The loss at the "
-        f"end is {number(run['final_loss'])}{metric}."
+        f"{steps} of {run_settings(run)} took {run['seconds']:.3g} s. The loss at the end is "
+        f"{loss}{metric}."
     )
     if result["evaluations"]:
         text += (
@@ -844,6 +847,7 @@ def atlas(found: Atlas) -> list[Block]:
     ]
     score = result["prediction"]
     if score is None:
+    fails = counted(score["promised_but_fails"], "is promised and fails", "are promised and fail")
         return blocks
     worst, hardest = score["worst_image"], score["hardest_filter"]
     return [
@@ -852,8 +856,8 @@ def atlas(found: Atlas) -> list[Block]:
         Paragraph(
             f"Each image, predicted from the others: {share_words(score['accuracy'])} of its "
             "filters are rightly said to be learnable or not (the commoner answer alone would be "
-            f"right on {share_words(score['baseline'])}). {score['promised_but_fails']} are "
-            f"promised and fail, {score['missed']} can be learned against it."
+            f"right on {share_words(score['baseline'])}). {fails}, {score['missed']} can be "
+            "learned against it."
         ),
         Listing(
             (

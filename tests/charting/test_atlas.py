@@ -21,6 +21,7 @@ from gabordiag.charting.landscapes import QUANTITIES, RATES
 from gabordiag.charting.store import Store
 from gabordiag.errors import InputError, OutputError, UsageError
 from gabordiag.explorer.page import page_files
+from gabordiag.presentation import words
 from tests.explorer.chromium import Browser
 
 CHANCE = np.random.default_rng(5)
@@ -122,6 +123,17 @@ def test_prediction_is_that_of_a_plain_loop() -> None:
     assert told["accuracy"] == pytest.approx(right / low.size)
     assert (told["promised_but_fails"], told["missed"]) == (promised, missed)
     assert told["rate_works"] == pytest.approx(hits / tried)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "1 is promised and fails,"), (2, "2 are promised and fail,")]
+)
+def test_broken_promises_are_counted(count: int, said: str, monkeypatch: Any) -> None:
+    atlas = _planted(5)
+    result = atlas.to_dict()
+    result["prediction"]["promised_but_fails"] = count
+    monkeypatch.setattr(Atlas, "to_dict", lambda _: result)
+    assert any(said in getattr(block, "text", "") for block in words.atlas(atlas))
 
 
 def test_one_image_predicts_nothing() -> None:

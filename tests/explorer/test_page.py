@@ -475,6 +475,24 @@ def test_losses_fill_their_plots_wherever_they_lie(browser, tmp_path, lowest):
         assert 0 < (high - lowest) / height - 1 < 0.1
 
 
+@pytest.mark.browser
+def test_without_a_target_the_page_speaks_of_the_lowest_minimum(browser, tmp_path):
+    options = {"range": (-1.0, 1.0), "start": 0.8, "lr": 0.1, "steps": STEPS}
+    open_page(browser, tmp_path, lambda value: (value - 0.3) ** 2, **options)
+    browser.wait("document.getElementById('plot-map').dataset.done === 'yes'")
+    shown = browser.run("return document.body.innerText")
+    assert "target" not in shown
+    assert "White line: the lowest minimum." in shown
+    assert "reaches the lowest minimum" in shown
+
+
+@pytest.mark.browser
+def test_zero_has_no_sign(browser, pages):
+    show(browser, pages("small"))
+    script = "return [-1e-5, 0, -0.0175].map(value => gabordiag.page.landscape.show(value))"
+    assert browser.run(script) == ["0.0°", "0.0°", "−1.0°"]
+
+
 # --- the map --------------------------------------------------------------------------------------
 
 

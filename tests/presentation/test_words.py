@@ -18,7 +18,7 @@ from gabordiag.dynamics.outcomes import CODES
 from gabordiag.dynamics.windows import Windows
 from gabordiag.objective.gabor_line import along
 from gabordiag.presentation import registry, words
-from gabordiag.presentation.blocks import Paragraph, Table
+from gabordiag.presentation.blocks import Paragraph, Table, caption
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import map_axis
 from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs
@@ -255,3 +255,26 @@ def test_of_many_bands_those_of_a_single_rate_are_counted() -> None:
     text, rows = _bands(made)
     assert rows == (("settled", "0.1", f"{0.1 * 100 ** (29 / 59):.3g}"),)
     assert "(30 bands of a single rate left out)" in text
+
+
+def test_a_training_that_broke_off_says_after_how_many_steps() -> None:
+    run = {
+        "optimizer": "sgd", "lr": 1e3, "momentum": 0.0, "steps": 30, "losses": [1.0, 1e200, None],
+        "final_loss": None, "metric": None, "seconds": 0.5,
+    }  # fmt: skip
+    assert _text(words._training({"run": run, "evaluations": 0})) == (
+        "2 steps of sgd, lr 1000 took 0.5 s. The loss at the end is not finite."
+    )
+
+
+@pytest.mark.parametrize(("count", "said"), [(5, "and 1 more place:"), (6, "and 2 more places:")])
+def test_places_at_the_edge_are_counted(count: int, said: str) -> None:
+    surface = gd.sweep(lambda v: (v**2).sum(), ("v[0]", "v[1]"), 9, start=(0.5, 0.5), range=(-1, 1))
+    edge = [{"v[0]": 1.0, "v[1]": 1.0, "loss": 2.0, "kind": "edge"}] * count
+    assert said in _text(words.points_found({**surface.to_dict(), "edge_minima": edge}))
+
+
+def test_an_atlas_has_a_caption_for_each_phase() -> None:
+    first, other = caption("atlas.png"), caption("atlas-90deg.png")
+    assert first.startswith("What becomes of filters")
+    assert other == f"{first} (phase 90°)"

@@ -184,7 +184,7 @@
       [this.low, this.high] = json.range;
       this.period = json.period;
       this.goal = json.goal;
-      this.hasTarget = json.target !== null;
+      this.goalName = json.target === null ? "lowest minimum" : "target";
       this.tolerance = json.tolerance;
       this.isAngle = json.unit === "rad";
       this.unit = this.isAngle ? "°" : json.unit;
@@ -236,7 +236,8 @@
 
     // For people: degrees, or three digits and the unit.
     show(value, digits = 1) {
-      if (this.isAngle) return `${(value * this.scale).toFixed(digits).replace("-", "−")}°`;
+      // Zero has no sign.
+      if (this.isAngle) return `${(value * this.scale).toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "−")}°`;
       return `${gabordiag.digits(value, 2 + digits)}${this.unit ? " " + this.unit : ""}`;
     }
   }

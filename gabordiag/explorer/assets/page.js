@@ -286,18 +286,19 @@
         const item = document.createElement("li"), chip = document.createElement("span");
         chip.className = "chip";
         chip.style.background = this.data.colors[name];
-        const words = name === "nonfinite" && this.landscape.period === null ? "leaves the range, or NaN" : this.rules.outcomes[name];
+        const leaves = name === "nonfinite" && this.landscape.period === null;
+        const words = leaves ? "leaves the range, or NaN" : this.rules.outcomes[name].replace("the target", `the ${this.landscape.goalName}`);
         item.append(chip, `${words} (${share < 0.01 ? "under 1" : Math.round(100 * share)}%)`);
         return item;
       }));
     }
 
     drawHold() {
-      const { bound } = this;
+      const { bound, landscape } = this, line = landscape.goal === null ? "" : `White line: the ${landscape.goalName}.`;
       this.plots.drawHold(bound === null ? null : bound.lr);
       element("map-lines").textContent = bound === null
-        ? "White line: the target."
-        : `White line: the target. Dashed: the largest stable rate there by theory, ${bound.symbol} = ${digits(bound.lr)}.`;
+        ? line
+        : `${line} Dashed: the largest stable rate there by theory, ${bound.symbol} = ${digits(bound.lr)}.`;
     }
 
     // --- pictures ---------------------------------------------------------------------------------

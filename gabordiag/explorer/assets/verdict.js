@@ -21,7 +21,7 @@
     const goal = landscape.goalPoint, own = landscape.attractorOf(run.settings.start);
     const a = {
       ...about, landscape, goal, own, objective: run.objective, settings: run.settings,
-      goalName: landscape.hasTarget ? "target" : "lowest minimum",
+      goalName: landscape.goalName,
       startsInside: goal !== null && own === goal,
       bound: gabordiag.stabilityBound(about.optimizer, goal, run.settings.momentum),
     };
