@@ -169,7 +169,7 @@ def check(view: View) -> list[Block]:
     if word == "unknown":
         word = "ok" if is_right else "wrong"
     reference = result["reference"].items()
-    rows = tuple((name.replace("_", " "), number(value, 2)) for name, value in reference)
+    rows = tuple((spoken(name), number(value, 2)) for name, value in reference)
     table = Table(("reference", "largest relative error"), rows)
     return [Verdict(text, word, is_right), Heading("References"), table]
 
@@ -209,7 +209,7 @@ def _remedies(result: Json) -> list[Block]:
         return []
     rows = []
     for remedy in result["remedies"]:
-        name, ending = (remedy[key].replace("_", " ") for key in ("name", "outcome"))
+        name, ending = (spoken(remedy[key]) for key in ("name", "outcome"))
         works = "works" if remedy["works"] else "does not"
         rows.append((works, name, remedy["change"], ending))
     table = Table(("", "remedy", "change", "ends"), tuple(rows), 3)
@@ -219,9 +219,7 @@ def _remedies(result: Json) -> list[Block]:
 def _outcome_shares(fractions: Mapping[str, float], goal: str = "target") -> Table:
     shares = sorted(fractions.items(), key=lambda item: -item[1])
     rows = tuple(
-        (name.replace("_", " "), f"{share:.1%}", outcome_words(name, goal))
-        for name, share in shares
-        if share
+        (spoken(name), f"{share:.1%}", outcome_words(name, goal)) for name, share in shares if share
     )
     return Table(("outcome", "share", "meaning"), rows, 0)
 
@@ -317,7 +315,7 @@ def _run_table(made: Runs) -> list[Block]:
         cells["optimizer"] = ", ".join(filter(None, (run["optimizer"], momentum, batch_label(run))))
         cells |= {"loss": run["loss"], "lr": rates_words(run["lr"])}
         period = f" (period {run['period']})" if run["period"] else ""
-        outcome = run["outcome"].replace("_", " ") + period
+        outcome = spoken(run["outcome"]) + period
         last = {"final loss": number(run["final_loss"], 3), "jumps": str(run["n_jumps"])}
         if made.sweep is None:
             cells |= {"outcome": outcome, "steps": str(run["steps"]), **last}
@@ -335,7 +333,7 @@ def _run_table(made: Runs) -> list[Block]:
 def _meanings(made: Runs) -> Listing:
     runs = made.runs
     items = [
-        f"{name.replace('_', ' ')}: {outcome_words(name, made.goal_name)}"
+        f"{spoken(name)}: {outcome_words(name, made.goal_name)}"
         for name in dict.fromkeys(run["outcome"] for run in runs)
     ]
     if any(run["n_jumps"] for run in runs):
@@ -797,11 +795,11 @@ def _with_spread(mean: float | None, spread: float | None) -> str:
 
 
 def _training(result: Json) -> list[Block]:
+    run = result["run"]
+    metric = "" if run["metric"] is None else f", the metric is {number(run['metric'], 4)}"
     loss = "not finite" if run["final_loss"] is None else number(run["final_loss"])
     # Fewer than asked for where it broke off.
     steps = counted(len(run["losses"]) - 1, "step", "steps")
-    run = result["run"]
-    metric = "" if run["metric"] is None else f", the metric is {number(run['metric'], 4)}"
     text = (
         f"{steps} of {run_settings(run)} took {run['seconds']:.3g} s. The loss at the end is "
         f"{loss}{metric}."
@@ -847,9 +845,9 @@ def atlas(found: Atlas) -> list[Block]:
     ]
     score = result["prediction"]
     if score is None:
-    fails = counted(score["promised_but_fails"], "is promised and fails", "are promised and fail")
         return blocks
     worst, hardest = score["worst_image"], score["hardest_filter"]
+    fails = counted(score["promised_but_fails"], "is promised and fails", "are promised and fail")
     return [
         *blocks,
         Heading("Does it hold for another image?"),

@@ -69,8 +69,7 @@
       const range = element("start");
       range.min = landscape.low * landscape.scale;
       range.max = landscape.high * landscape.scale;
-      range.step = landscape.isAngle ? 0.1 : "any";
-      if (!landscape.isAngle) range.step = (landscape.high - landscape.low) * landscape.scale / 1000;
+      range.step = landscape.isAngle ? 0.1 : (landscape.high - landscape.low) * landscape.scale / 1000;
       element("start-unit").textContent = landscape.unit;
       element("lr").max = this.rateSteps;
       const change = (id, read) => element(id).addEventListener("input", () => {

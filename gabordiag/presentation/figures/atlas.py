@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from gabordiag.charting.atlas import MOST, Atlas, Chart
 from gabordiag.objective.space import FloatArray
 from gabordiag.presentation.colors import INK, JUMP_COLOR, ink_on
-from gabordiag.presentation.figures.sheets import current_sheet, fit_title, name_panels
+from gabordiag.presentation.figures.sheets import current_sheet, fit_title
 from gabordiag.presentation.figures.style import new_figure
 from gabordiag.wording import counted
 
@@ -61,7 +61,6 @@ def _figure(atlas: Atlas, psi: float) -> Figure:
             ax.set_ylabel(_ROWS)
         for ax in grid[-1]:
             ax.set_xlabel(_COLUMNS)
-        name_panels([*grid.flat], [f"{chart.loss} {name}" for chart, name in shown])
         images = counted(len(atlas.columns["image"]), "image", "images")
         figure.suptitle(
             f"Filters of phase {np.degrees(psi):.0f}° on {images}: inside the outline, more than "

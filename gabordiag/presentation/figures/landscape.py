@@ -26,7 +26,7 @@ from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_
 from gabordiag.presentation.figures.sheets import name_panels
 from gabordiag.presentation.phrases import describe_certificate, describe_points, exact_derivative
 from gabordiag.results import View
-from gabordiag.wording import show_number
+from gabordiag.wording import show_number, spoken
 
 if TYPE_CHECKING:
     from gabordiag.landscape.sweep import Survey, Sweep
@@ -297,9 +297,7 @@ def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
 def draw_check(ax: Axes, view: View) -> None:
     """Draws the largest relative errors of a `Check` as bars on a logarithmic axis."""
     result = view.result
-    errors = {
-        f"reference: {name.replace('_', ' ')}": error for name, error in result["reference"].items()
-    }
+    errors = {f"reference: {spoken(name)}": error for name, error in result["reference"].items()}
     if result["user"] is not None:
         errors["the checked function"] = result["user"]["max_relative_error"]
     # A logarithm has no zero: an exact agreement has no bar, only its number.

@@ -118,10 +118,7 @@ def outcome_handles(
     handles = []
     for code in np.unique(outcomes).tolist():
         name = OUTCOME_NAMES[code]
-        share = (fractions or {}).get(name)
-        note = ""
-        if share is not None:
-            note = f" ({share:.0%} of the map)" if share >= 0.01 else " (under 1% of the map)"
+        note = f" ({phrases.share_words(fractions[name])} of the map)" if fractions else ""
         look: dict[str, Any] = {"facecolor": OUTCOME_COLORS[name], "edgecolor": "#666666"}
         handles.append(Patch(linewidth=0.5, label=phrases.outcome_words(name, goal) + note, **look))
     return handles

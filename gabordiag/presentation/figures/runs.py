@@ -51,7 +51,7 @@ from gabordiag.presentation.figures.style import (
     write,
 )
 from gabordiag.results import View
-from gabordiag.wording import show_number
+from gabordiag.wording import show_number, spoken
 
 if TYPE_CHECKING:
     from gabordiag.dynamics.maps import Basins
@@ -503,7 +503,7 @@ def draw_explanation(ax: Axes, view: View) -> None:
 
 
 def _log_words(view: View) -> str:
-    return f"Verdict: {view.result['verdict'].replace('_', ' ')}{jump_words(view.result)}"
+    return f"Verdict: {spoken(view.result['verdict'])}{jump_words(view.result)}"
 
 
 def _log_path(view: View) -> RunPath:

@@ -176,7 +176,6 @@ def draw_ground(
     contours = plane.draw(ax, levels)
     for x, y, is_target in _targets(runs, plane):
         ax.plot([x], [y], clip_on=False, zorder=4, **_target_style(is_target))
-    plane.set_up(ax)
     if plane.x.parameter.is_angle and plane.x.limits[1] - plane.x.limits[0] > 180:
         # In a part of the sheet there is no room for a label every 45 degrees.
         sheet = current_sheet()
