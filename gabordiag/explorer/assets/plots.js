@@ -129,7 +129,7 @@
         this.model(name).x_range.end = 1.02 * end;
       }
       const finite = losses.filter(Number.isFinite), { y_range: height } = this.model("losses");
-      const ends = [Math.min, Math.max].map((better) => finite.reduce((a, b) => better(a, b)));
+      const ends = [Math.min, Math.max].map((better) => finite.reduce((a, b) => better(a, b), finite[0] ?? 0));
       [height.start, height.end] = withMargins(...ends);
       this.thin(end);
       const start = landscape.wrap(settings.start) * landscape.scale;
