@@ -36,6 +36,8 @@ ANGLE_TOLERANCE = math.radians(1.0)
 RANGE_TOLERANCE = 0.01
 # More repetitions of the same than this are a mistake.
 _MOST_PERIODS = 100
+# What is this part of the range is shown as zero: rounding.
+_ROUNDED = 1e-12
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ class Parameter:
             text = f"{math.degrees(value):.{digits}f}"
             # Zero has no sign.
             return f"{text.removeprefix('-') if float(text) == 0 else text}°"
+        if not self.is_log and abs(value) < _ROUNDED * self.width:
+            value = 0.0
         return f"{value:.{self.figures(value, digits)}g}{' ' + self.unit if self.unit else ''}"
 
     def figures(self, value: float, digits: int = 2) -> int:

@@ -73,7 +73,7 @@ EFFORTS = {
     "own.parameters": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
                          "_ARGUMENT_ROUNDINGS"},
     "checks.gradient": {"_STEPPED"},
-    "objective.space": {"_MOST_PERIODS"},
+    "objective.space": {"_MOST_PERIODS", "_ROUNDED"},
     "checks.verify": {"DEFAULT_SIZE", "_STEP", "_DEGREE", "COMPLEX_STEP"},
 }  # fmt: skip
 

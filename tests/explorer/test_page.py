@@ -491,6 +491,8 @@ def test_zero_has_no_sign(browser, pages):
     show(browser, pages("small"))
     script = "return [-1e-5, 0, -0.0175].map(value => gabordiag.page.landscape.show(value))"
     assert browser.run(script) == ["0.0°", "0.0°", "−1.0°"]
+    show(browser, pages("own"))
+    assert browser.run(script.replace("-1e-5", "-1e-16")) == ["0", "0", "−0.0175"]
 
 
 # --- the map --------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
 from gabordiag.dynamics.windows import Windows
 from gabordiag.objective.gabor_line import along
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation import registry, words
 from gabordiag.presentation.blocks import Paragraph, Table, caption
 from gabordiag.presentation.figures.axis import ParameterAxis
@@ -278,3 +279,11 @@ def test_an_atlas_has_a_caption_for_each_phase() -> None:
     first, other = caption("atlas.png"), caption("atlas-90deg.png")
     assert first.startswith("What becomes of filters")
     assert other == f"{first} (phase 90°)"
+
+
+def test_rounding_about_zero_is_shown_as_zero() -> None:
+    length = Parameter("v", -3.0, 3.0, None, None, 1.0)
+    assert [length.show(value) for value in (-1.8e-16, 0.0, 1e-9)] == ["0", "0", "1e-09"]
+    # A range of logarithms has its small values.
+    positive = replace(length, low=1e-20, is_log=True)
+    assert positive.show(2e-20) == "2e-20"

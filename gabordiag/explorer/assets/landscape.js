@@ -238,7 +238,8 @@
     show(value, digits = 1) {
       // Zero has no sign.
       if (this.isAngle) return `${(value * this.scale).toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "−")}°`;
-      return `${gabordiag.digits(value, 2 + digits)}${this.unit ? " " + this.unit : ""}`;
+      const isRounding = Math.abs(value) < 1e-12 * (this.high - this.low);
+      return `${gabordiag.digits(isRounding ? 0 : value, 2 + digits)}${this.unit ? " " + this.unit : ""}`;
     }
   }
 
