@@ -865,7 +865,8 @@ def explore(
 
     objective = in_float64(as_objective(thing, **own))
     settings = OptimizerSettings(optimizer, float(lr), float(momentum), nesterov, steps=steps)
-    return explore_objective(objective, settings, subject or objective.parameter.name)
+    default = "its image" if isinstance(thing, Experiment) else objective.parameter.name
+    return explore_objective(objective, settings, subject or default)
 
 
 @with_gradients

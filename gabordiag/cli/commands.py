@@ -768,7 +768,8 @@ def _title(settings: Settings) -> str:
         return Path(settings["objective"]).name
     if settings["images"] is not None:
         return f"the images of {Path(settings['images']).name}"
-    return ", ".join(Path(image).stem for image in settings["image"])
+    names = [Path(image).stem for image in settings["image"]]
+    return f"the image{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
 @_listed(_LOOK, "runs/20260101-120000-sweep", "RUN --figure-format pdf --out paper")

@@ -820,7 +820,7 @@ def test_a_name_in_html_is_the_page_and_is_renewed(here, capsys):
     assert command(["explore", *FAST, "--out", "pages/page.html", "--lr", "0.5", "--quiet"]) == 0
     page = (here / "pages" / "page.html").read_text(encoding="utf-8")
     assert embedded(page)["lr"] == 0.5
-    assert embedded(page)["subject"] == "small"
+    assert embedded(page)["subject"] == "the image small"
 
 
 def test_a_file_that_is_no_page_is_not_overwritten(here, capsys):
