@@ -187,5 +187,5 @@ def _period(
 
 def is_angle_name(name: str) -> bool:
     """Whether a word of a parameter's name, such as `gabor.log_theta[3]`, is one for angles."""
-    words = re.findall("[a-z]+", name.lower().rpartition(".")[2])
-    return any(word.removesuffix("s") in _ANGLE_NAMES for word in words)
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name.rpartition(".")[2])
+    return any(word.lower().removesuffix("s") in _ANGLE_NAMES for word in words)

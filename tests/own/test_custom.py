@@ -217,7 +217,18 @@ class TestPeriod:
 
     @pytest.mark.parametrize(
         "name",
-        ["theta", "theta0", "log_theta", "thetas", "Psi", "bank.angle", "layers.0.phi[1,0]"],
+        [
+            "theta",
+            "theta0",
+            "log_theta",
+            "thetas",
+            "Psi",
+            "bank.angle",
+            "layers.0.phi[1,0]",
+            "gaborTheta",
+            "startAngle",
+            "PHI",
+        ],
     )
     def test_words_for_angles(self, name):
         assert is_angle_name(name)
