@@ -23,6 +23,8 @@ Data = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 Progress = Callable[[int, int], None]
 # The same of work in parts: called with (done, in all, what is done).
 Report = Callable[[int, int, str], None]
+# Columns of a log beside the parameters'.
+LOG_COLUMNS = ("step", "loss", "grad", "update", "lr")
 # What draws results; matplotlib is imported when the first shows itself.
 _REGISTRY = "gabordiag.presentation.registry"
 
@@ -228,6 +230,11 @@ def _laid(
     if "step" in laid and np.array_equal(laid["step"][1], laid["step"][1].round()):
         laid["step"] = (laid["step"][0], laid["step"][1].astype(np.int64))
     return laid
+
+
+def as_column(name: str) -> str:
+    """Returns what a parameter is called in logs, whose other columns have names of their own."""
+    return f"{name}_value" if name in LOG_COLUMNS else name
 
 
 def read_only(array: npt.ArrayLike) -> npt.NDArray[Any]:

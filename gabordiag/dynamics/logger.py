@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError, OutputError, UsageError
+from gabordiag.results import LOG_COLUMNS
 
 Source = Tensor | Callable[[], Tensor]
-_RESERVED = ("step", "loss", "grad", "update", "lr")
 _PLACE = "Call log.step(loss, lr=lr) between loss.backward() and optimizer.step()."
 
 
@@ -66,7 +66,7 @@ class TrajectoryLogger:
                 "a log needs a parameter to follow.", "Write TrajectoryLogger(path, theta=...)."
             )
         for name in parameters:
-            if name in _RESERVED or name.startswith("grad_"):
+            if name in LOG_COLUMNS or name.startswith("grad_"):
                 raise UsageError(
                     f"'{name}' is a column of the log already.", "Choose another name."
                 )

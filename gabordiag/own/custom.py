@@ -33,6 +33,7 @@ from gabordiag.own.modules import (
 from gabordiag.own.numeric import has_sharp_zero
 from gabordiag.own.parameters import ParameterRequest, choose_parameter
 from gabordiag.own.training import Training
+from gabordiag.results import as_column
 
 # A number for each parameter: by name, or in order; or the only parameter's.
 Numbers = float | Mapping[str, float] | npt.ArrayLike | Tensor
@@ -118,9 +119,7 @@ def own_objective(
         elements = find_elements(module, param)
         names = [element.label for element in elements]
         device = module.get_parameter(elements[0].name).device
-    # Columns of logs and tables have names of their own.
-    columns = ("step", "loss", "grad", "update", "lr")
-    names = [f"{name}_value" if name in columns else name for name in names]
+    names = [as_column(name) for name in names]
     rows = zip(*(_one_each(names, what, value) for what, value in given.items()), strict=True)
     requests = [ParameterRequest(**dict(zip(given, row, strict=True))) for row in rows]
     with RandomStreams(seed, device)():

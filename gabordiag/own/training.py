@@ -28,6 +28,7 @@ from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import graph_nodes
 from gabordiag.own.loading import RandomStreams, user_code
 from gabordiag.own.modules import HOW_TO_BUILD, Element, attributes_kept, find_elements, to_tensor
+from gabordiag.results import as_column
 
 Batch = tuple[Any, Any]
 State = Mapping[str, Tensor]
@@ -320,8 +321,9 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
                 label = f"{group}[{place}]"
             shape = model.get_parameter(element.name).shape
             row = int(np.unravel_index(element.index, shape)[0]) if shape else None
-            found.append(Watched(Element(element.name, place, label), group, kind, row))
-    labels = [watched.label for watched in found]
+            watched = Element(element.name, place, as_column(label))
+            found.append(Watched(watched, group, kind, row))
+    labels = [one.label for one in found]
     for label in labels:
         if labels.count(label) > 1:
             raise UsageError(f"{label} is named twice.", "Name every number once.")

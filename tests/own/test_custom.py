@@ -971,3 +971,21 @@ def test_a_given_range_with_a_narrow_dip_is_an_interval(center: float) -> None:
     parameter = own_objective(dip, range=(-3, 5), start=4.0, target=center).parameter
     assert (parameter.low, parameter.high, parameter.period) == (-3, 5, None)
     assert not parameter.is_angle
+
+
+def test_a_watched_parameter_called_as_a_column_is():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lr = nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+
+        def forward(self, x):
+            return self.lr * x
+
+    x = torch.ones(4, dtype=torch.float64)
+    training = gd.Training(Scaled(), [(x, x)], nn.functional.mse_loss)
+    table = gd.diagnose(training, params="lr", lr=0.1, steps=2, seeds=0).data()[
+        "trajectory-000.csv"
+    ]
+    np.testing.assert_allclose(table["lr_value"], [0.5, 0.6, 0.68])
+    assert table["lr"].tolist() == [0.1] * 3
