@@ -48,6 +48,7 @@ SAWTOOTH_RISES = 0.35
 # From some hundred classes on the logarithms lie closer than noise.
 GUESSING, MOST_CLASSES = 2e-3, 5.0
 SAME_ANGLE = 0.01
+DECAYED = 0.1
 ROUNDINGS = 4
 UNKNOWABLE = (
     "a log alone cannot show whether another minimum is in the way, whether the derivative is "
@@ -420,9 +421,9 @@ class _Judge(LogRun):
 
     @property
     def _has_decayed(self) -> bool:
-        """Whether the rate has become so small that the run is over."""
+        """Whether the rate has become so small that as many steps again lead nowhere."""
         lrs = self.log.lrs
-        return lrs is not None and bool(lrs[-1] <= RESTING * np.nanmax(lrs))
+        return lrs is not None and bool(lrs[-1] <= DECAYED * np.nanmean(lrs))
 
     def _descending(self) -> Explanation | None:
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
@@ -460,10 +461,10 @@ class _Judge(LogRun):
         if len(crossed) == 0:
             return None
         row = int(crossed[-1])
-        there, now = float(self.losses[row : row + 2].min()), float(self.last_losses[-1])
+        there, now = float(self.losses[row : row + 2].min()), self.levels[2]
         away = np.abs(offsets[row + 1 :])
         returns = (np.maximum.accumulate(away) - away > self.parameter.tolerance).any()
-        if returns or there - now <= DESCENT * self.height:
+        if returns or there - now <= max(DESCENT * self.height, CLEAR * self.deviation):
             return None
         goes_on = "is still descending, now" if self.outcome == "unfinished" else "settled"
         text = (
@@ -483,16 +484,15 @@ class _Judge(LogRun):
 
     def _stopped(self) -> Explanation | None:
         """At rest on a slope: the rate has decayed, or something holds the value."""
-        if self.slopes is None or np.abs(self.moves[-1]) > RESTING * np.abs(self.moves).max():
+        gradients, lrs = self.log.gradients, self.log.lrs
+        steps = np.abs(self.moves)
+        if gradients is None or not np.isfinite(gradients[:-1]).all():
             return None
-        late, known = self.slopes[-len(self.tail) :], self.slopes[np.isfinite(self.slopes)]
-        late = late[np.isfinite(late)]
-        if len(late) < 2:
-            return None
-        slope, steepest = float(late.mean()), float(np.abs(known).max())
+        late = gradients[-len(self.tail) : -1]
+        slope, steepest = float(late.mean()), float(np.abs(gradients[:-1]).max())
         # In a minimum noise, or a kink, makes slopes of both signs.
         noise = CLEAR * float(late.std()) / math.sqrt(len(late))
-        if abs(slope) <= max(RESTING * steepest, noise):
+        if steps[-1] > RESTING * steps.max() or abs(slope) <= max(RESTING * steepest, noise):
             return None
         evidence = {"slope": slope, "steepest": steepest}
         name, value = self.log.value_name, self.parameter.show(float(self.values[-1]))
@@ -502,8 +502,12 @@ class _Judge(LogRun):
             text += "the learning rate had decayed before it arrived. Take more steps, or let the "
             text += "rate decay later."
             return self._result("step_too_small", text, evidence)
+        if lrs is not None:
+            asked = abs(float((lrs[-len(self.tail) : -1] * late).sum()))
+            if not abs(self.tail[-1] - self.tail[0]) <= HOVERING * asked:
+                return None
         text += "a clamp, weight decay or something else beside the loss holds it"
-        text += ", or the rate decayed" if self.log.lrs is None else ""
+        text += ", or the rate decayed" if lrs is None else ""
         return self._result("inconclusive", f"{text}.", evidence)
 
     def _resting_elsewhere(self) -> Explanation | None:
@@ -527,8 +531,8 @@ class _Judge(LogRun):
             return self._result("healthy", text)
         cure = "Start nearer to the target, or search the range first (`gabordiag sweep`)."
         text = f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
-        doubt = "" if self.log.lrs is not None else " or the rate decayed"
-        doubt = "" if self.log.gradients is not None else f", unless a bound holds it{doubt}"
+        decayed = " or the rate decayed" if self.log.lrs is None or self._has_decayed else ""
+        doubt = "" if self.log.gradients is not None else f", unless a bound holds it{decayed}"
         text += f"another minimum{doubt}. {cure}"
         return self._result("wrong_basin", text, {"distance": away})
 

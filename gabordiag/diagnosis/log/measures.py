@@ -374,15 +374,19 @@ class LogRun:
         return float(change) / 2 if is_kink else None
 
     @cached_property
-    def noise(self) -> float:
-        """Standard error of a change between tenths of the log, as the last third scatters."""
+    def deviation(self) -> float:
+        """Standard deviation of the losses' noise, as the last third scatters."""
         changes = np.diff(self.last_losses)
         deviation = float(np.median(np.abs(changes - changes.mean()))) / 0.6745 / math.sqrt(2)
         # Of neighbours correlated by r the changes are sqrt(1 - r) of what they are of others.
         _, _, r = _scatter(self.last_losses)
-        deviation *= math.sqrt(1 + r) / (1 - r)
+        return deviation * math.sqrt(1 + r) / (1 - r)
+
+    @property
+    def noise(self) -> float:
+        """Standard error of a change between tenths of the log."""
         # Of two medians, each with pi / 2 times the variance of a mean.
-        return deviation * math.sqrt(math.pi / max(1, len(self.losses) // 10))
+        return self.deviation * math.sqrt(math.pi / max(1, len(self.losses) // 10))
 
     @cached_property
     def follows_value(self) -> bool:
