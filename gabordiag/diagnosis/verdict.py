@@ -290,15 +290,12 @@ def _with_saddle(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> t
     if saddle is None:
         return findings
     shown = {"eigenvalues": saddle.eigenvalues.tolist(), "stayed_equal": list(saddle.equal)}
-    words = f"{saddle.words[0].upper()}{saddle.words[1:]}"
-    return tuple(
-        replace(
-            f, evidence={**f.evidence, "saddle": shown}, explanation=f"{words}; {f.explanation}"
-        )
-        if f.cause == verdict
-        else f
-        for f in findings
-    )
+    by_cause = {finding.cause: finding for finding in findings}
+    if (found := by_cause.get(verdict)) is not None:
+        text = f"{saddle.words[0].upper()}{saddle.words[1:]}; {found.explanation}"
+        evidence = {**found.evidence, "saddle": shown}
+        by_cause[verdict] = replace(found, evidence=evidence, explanation=text)
+    return tuple(by_cause.values())
 
 
 def is_too_short(run_: Run) -> bool:

@@ -119,9 +119,8 @@ class SampledObjective(SeriesObjective):
         places, losses = known_values(original)
         # Differences of values that are next to each other would be rounding; of those, the lowest
         # count.
-        kept, apart = [0, len(places) - 1], 2 * parameter.width / _KNOTS
-        if parameter.period is not None:
-            kept = [0]
+        kept = [0, len(places) - 1] if parameter.period is None else [0]
+        apart = 2 * parameter.width / _KNOTS
         for index in np.argsort(losses).tolist():
             if np.abs(parameter.offset(places[kept], places[index])).min() >= apart:
                 kept.append(index)

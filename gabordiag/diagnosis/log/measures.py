@@ -244,9 +244,14 @@ class LogRun:
         size = float(np.abs(losses).max())
         if not even or np.ptp(losses) > EQUAL_LOSSES * size:
             return False
-        # Where slopes are not known, it may be as steep as it was anywhere.
-        secants = np.diff(self.losses) / self.moves
-        slopes = secants if self.slopes is None else self.slopes[-len(losses) :]
+        if self.log.gradients is not None:
+            slopes = self.log.gradients[-len(losses) :]
+        elif self.log.lrs is not None and self.stride == 1:
+            # Of a plain descent.
+            slopes = steps / self.log.lrs[-len(losses) : -1]
+        else:
+            # As steep as it was anywhere.
+            slopes = np.diff(self.losses) / self.moves
         steepest = float(np.abs(slopes[np.isfinite(slopes)]).max(initial=0.0))
         return bool(steepest * abs(steps[-1]) > VISIBLE * size)
 
@@ -290,13 +295,6 @@ class LogRun:
         if self.log.gradients is None or self.log.lrs is None:
             return None
         return np.asarray(self.log.lrs[:-1] * np.diff(self.log.gradients) / self.moves)
-
-    @cached_property
-    def slopes(self) -> FloatArray | None:
-        """Gradients (n,), or what the steps of a plain descent show of them; None: not known."""
-        if self.log.gradients is not None or self.log.lrs is None or self.stride != 1:
-            return self.log.gradients
-        return np.append(-self.moves / self.log.lrs[:-1], math.nan)
 
     @cached_property
     def moves(self) -> FloatArray:
