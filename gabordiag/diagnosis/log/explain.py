@@ -523,11 +523,11 @@ class _Judge(LogRun):
             return passed
         away = float(np.median(np.abs(self.parameter.offset(self.tail, self.target))))
         way = float(np.abs(self.parameter.offset(self.values, self.target)).max())
-        # Of a parabola about the target.
+        # How much lower a parabola about the target would be there.
         lower = (self.levels[0] - last) * (away / way) ** 2
         if away <= HOVERING * way and lower <= CLEAR * self.noise:
             text = f"Healthy but for noise: it ended {self.parameter.show(away)} from the target, "
-            text += "where the loss is hardly lower."
+            text += "nearer than the noise of the loss can distinguish."
             return self._result("healthy", text)
         cure = "Start nearer to the target, or search the range first (`gabordiag sweep`)."
         text = f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
