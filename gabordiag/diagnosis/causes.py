@@ -167,7 +167,9 @@ def _without_minimum(facts: Facts, landscape: Landscape) -> Finding:
     if goal is not None:
         above = float(_losses(facts, goal)[0] - losses.min())
         near = abs(float(parameter.offset(end, goal))) <= parameter.tolerance
-        if near or above <= UNREACHABLE * float(np.ptp(losses)):
+        past = (facts.run.trajectory.values[:, 0] - end) * (1 if end == parameter.high else -1)
+        stays = not np.nanmax(past) > parameter.tolerance
+        if stays and (near or above <= UNREACHABLE * float(np.ptp(losses))):
             text = f"the target {shown(goal)} is where the loss is lowest, an end of the range"
             return Finding("target_unreachable", False, False, evidence, text)
     word = "holds" if landscape.certificate.certified else "shows"

@@ -104,8 +104,9 @@ def choose_parameter(
         )
     start = next((v for v in (request.start, own_value) if v is not None), (low + high) / 2)
     if period is None:
-        for what, value in (("start", request.start), ("target", request.target)):
-            if value is not None and not low <= value <= high:
+        rounding = eps * max(abs(low), abs(high))
+        for what, value in (("start", start), ("target", request.target)):
+            if value is not None and not low - rounding <= value <= high + rounding:
                 problem = f"the {what} {value:g} lies outside the range {low:g} to {high:g}."
                 raise UsageError(problem, "Widen --range.")
         start = min(max(start, low), high)

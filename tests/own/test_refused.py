@@ -250,6 +250,14 @@ def test_what_is_of_another_type_is_refused(given):
         gd.optimize(lambda v: (v - 1) ** 2, **{"range": (-3, 3), "lr": 0.1} | given)
 
 
+def test_a_modules_own_value_is_its_start_wherever_it_is():
+    with pytest.raises(UsageError, match="start 5 lies outside the range -2 to 4"):
+        of(lambda w: (w - 1) ** 2, value=5.0)
+    # 0.7 in float32 is 0.699999988: rounding alone is no other place.
+    objective = of(lambda w: (w - 1) ** 2, value=0.7, range=(0.7, 4.0))
+    assert objective.parameter.start == 0.7
+
+
 def test_a_start_may_be_a_leaf():
     start = torch.tensor(2.5, requires_grad=True)
     found = gd.optimize(lambda v: (v - 1) ** 2, range=(-3, 3), start=start, lr=0.5, steps=20)
