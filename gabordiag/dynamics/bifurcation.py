@@ -184,7 +184,7 @@ def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
     """Returns L'' of the loss (n,), or NaN: from its series, or where that ripples, itself."""
     series, parameter = build_series(objective), objective.parameter
     finite = np.isfinite(values)
-    resolved = finite & series.is_resolved
+    resolved = finite & series.stands_for(objective)
     if parameter.period is None:
         resolved &= (values >= parameter.low) & (values <= parameter.high)
     curvatures = np.full(len(values), np.nan)

@@ -198,7 +198,7 @@ def tabulate(objective: Line) -> tuple[Table, Table]:
     is_periodic, origin = parameter.period is not None, parameter.low
     if is_periodic and parameter.target is not None:
         origin = parameter.target
-    resolved = build_series(objective).is_resolved
+    resolved = build_series(objective).stands_for(objective)
     cells = CELLS if resolved or not objective.is_expensive else _CELLS_EXPENSIVE
     cell = parameter.width / cells
     nodes = origin + cell * (np.arange(cells)[:, None] + _NODES)

@@ -279,6 +279,7 @@ class LossSeries:
         value_error: Bound on |S - smooth loss|; of a custom loss only.
         scale: Beside which a loss is small that says nothing; 0 where that is unknown.
         held_against: Values of a custom loss, of all that were computed, that it was compared with.
+        has_ended: Whether its last waves have died away: a kink's never do.
     """
 
     smooth: Series
@@ -290,6 +291,7 @@ class LossSeries:
     value_error: float = math.inf
     held_against: int = 0
     scale: float = 0.0
+    has_ended: bool = True
 
     @property
     def parameter(self) -> Parameter:
@@ -305,6 +307,10 @@ class LossSeries:
     def is_resolved(self) -> bool:
         """Whether the series follows the loss at all."""
         return not self.is_flat and self.error <= _RESOLVED * self.derivative.bound(0)
+
+    def stands_for(self, objective: Line) -> bool:
+        """Whether runs may go by it: to rounding, or nearly where each evaluation counts."""
+        return self.is_resolved and (self.has_ended or objective.is_expensive)
 
     @cached_property
     def is_flat(self) -> bool:
@@ -427,7 +433,9 @@ def _build(samples: _Samples, counts: list[int]) -> LossSeries:
         slope_error += second * objective.parameter.width / 2
         known = (math.inf, 0, objective.scale)
     count = len(samples.known)
-    return LossSeries(smooth, derivative, error, slope_error, count, samples.noise, *known)
+    return LossSeries(
+        smooth, derivative, error, slope_error, count, samples.noise, *known, died_away
+    )
 
 
 def _tolerance(samples: _Samples, series: LossSeries) -> float:

@@ -243,6 +243,16 @@ def test_a_corner_at_the_target_keeps_its_slopes_in_the_table(target: float) -> 
     assert slopes.at(target + 0.01) == pytest.approx(1, abs=1e-9)
 
 
+def test_a_series_that_has_not_ended_is_in_no_table() -> None:
+    # The square of |d| + d^2 / 10 has a jump in its third derivative, which no series ends at.
+    objective = own_objective(
+        lambda v: (v - 0.5).abs() + 0.1 * (v - 0.5) ** 2, range=(-1.0, 2.0), target=0.5
+    )
+    at = np.array([-0.9, 0.1, 0.46, 0.54, 1.9])
+    expected = np.sign(at - 0.5) + 0.2 * (at - 0.5)
+    np.testing.assert_allclose(tabulate(objective)[1](at), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_batch_is_one_optimizer_for_every_rate(name: str) -> None:
     # One torch optimizer a run, looked up by its name, on a gradient that changes its sign.
