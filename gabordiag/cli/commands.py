@@ -1,8 +1,7 @@
 """The app and its commands: each parses, calls, and returns the view of its result.
 
-`ALL` lists them in the order of the help. A command's name is its function's, less `_command`; what
-its result says and which figures it has is one row of `KINDS` (`presentation/registry.py`). Bodies
-import what they need when they run.
+A command's name is its function's, less `_command`; what its result says and which figures it has
+is one row of `KINDS` (`presentation/registry.py`). Bodies import what they need when they run.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -145,27 +144,17 @@ def _root(
         raise typer.Exit(2)
 
 
-class Listed(NamedTuple):
-    """A command in the help: its panel there, and two calls that can be pasted."""
-
-    function: Callable[..., None]
-    panel: str
-    examples: tuple[str, ...]
-
-
 _EXPLAIN, _MEASURE, _LOOK = "Find the cause", "Measure", "Look"
-ALL: list[Listed] = []
 
 
 def _listed(panel: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a function a command of the app."""
+    """Makes a function a command, in this panel of the help, with calls that can be pasted."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         name = function.__name__.removesuffix("_command")
         calls = [escape(f"  gabordiag {name} {words}".rstrip()) for words in examples]
         epilog = "\n".join(["Examples:", *calls])
         app.command(name, cls=_Command, rich_help_panel=panel, epilog=epilog)(function)
-        ALL.append(Listed(function, panel, examples))
         return function
 
     return register
