@@ -642,9 +642,9 @@ def explain_command(
     target: float | None = typed(None, "ANGLE", "The value to be reached.", parser=parse_angle),
 ) -> Any:
     """Diagnoses a logged run, without its objective."""
-    from gabordiag.diagnosis.log.explain import explain_log
+    from gabordiag.diagnosis.log.explain import explain
 
-    return explain_log(
+    return explain(
         log, target=target, period=period, value_column=value_column, loss_column=loss_column
     ).view()
 
