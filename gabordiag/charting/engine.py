@@ -116,24 +116,8 @@ def make_plan(store: Store, workers: int | None, scheduler: str | None = None) -
     return AtlasPlan(grid.count, left, workers, round(seconds, 1), BYTES * grid.count)
 
 
-def compute(
-    store: Store,
-    *,
-    workers: int = 1,
-    scheduler: str | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Computes what the store lacks; interrupted, it keeps what is done.
-
-    Args:
-        store: Takes the results.
-        workers: Processes of a cluster of its own; with one, everything happens here.
-        scheduler: The address of a cluster that runs elsewhere instead.
-        progress: Called with the landscapes done and in all.
-
-    Raises:
-        InputError: Dask is missing, or the cluster is not there, goes away or has no workers.
-    """
+def compute(store: Store, workers: int, scheduler: str | None, progress: Progress | None) -> None:
+    """Computes what the store lacks, as `gd.atlas` says; interrupted, it keeps what is done."""
     if store.done.all():
         return
     losses = len(store.grid.axes["loss"])
@@ -155,14 +139,14 @@ def compute(
         store.flush()
 
 
+@one_thread()
 def _gram(picture: Picture, kernel_size: int) -> ImageGram:
-    with one_thread():
-        return ImageGram.of(picture, kernel_size)
+    return ImageGram.of(picture, kernel_size)
 
 
+@one_thread()
 def _chart(grid: Grid, task: Task, images: Sequence[ImageGram]) -> FloatArray:
-    with one_thread():
-        return chart_filter(grid, task.filter, images)
+    return chart_filter(grid, task.filter, images)
 
 
 def _here(store: Store) -> Results:
