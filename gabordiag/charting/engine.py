@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -46,7 +46,6 @@ _START = 5.0
 _CROWDED = 1.15
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 Results = Generator[tuple[Task, FloatArray], None, None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,6 @@ class AtlasPlan:
     workers: int
     seconds: float
     bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return dict(vars(self))
 
     def words(self) -> str:
         """Returns what is announced."""
@@ -183,7 +178,7 @@ def _submit(client: Any, function: Callable[..., object], *arguments: object) ->
     return client.submit(_on_worker, function, *arguments, pure=False, retries=3)
 
 
-def _on_worker(function: Callable[..., T], *arguments: Any) -> T:
+def _on_worker(function: Callable[..., object], *arguments: object) -> object:
     # For good: on a worker with several threads, one that is done must not change it for others.
     torch.set_num_threads(1)
     return function(*arguments)

@@ -706,7 +706,7 @@ def atlas_command(
     axes |= {"loss": tuple(loss.split(",")), "starts": starts, "steps": steps}
     if plan:
         made = plan_atlas(experiment, workers=workers, scheduler=scheduler, **axes)
-        return session.show(View(made.to_dict()))
+        return session.show(View(vars(made)))
     folder = session.open_folder()
     with session.progress("charting") as bar:
         return atlas(
