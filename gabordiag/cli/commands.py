@@ -58,30 +58,21 @@ _MOMENTUM = Option(0.0, help="For sgd and rmsprop.")
 _NESTEROV = Option(False, help="For sgd with momentum.")
 _SCHEDULE = choice("constant", ScheduleName)
 _ANIMATE = Option(False, help="Write the failing run as an animation, at most 10 s.")
-_RATES = Option(
-    [Named(0.01)],
-    parser=parse_named,
-    metavar="[NAME=]RATE",
-    show_default="0.01",
-    help="Learning rate; repeatable. With a name, that of one of several parameters.",
-)
+_RATES = typed(
+    [Named(0.01)], "[NAME=]RATE",
+    "Learning rate; repeatable. With a name, that of one of several parameters.",
+    parser=parse_named, show_default="0.01",
+)  # fmt: skip
 _LEARN = typed(
     ["theta"], "NAME", "The learned parameter; several, if repeated.", offered=ParameterName
 )
-
-_MAX_SECONDS = Option(
-    None,
-    metavar="S",
-    help="About how long a custom objective of one parameter may be evaluated.",
+_MAX_SECONDS = typed(
+    None, "S", "About how long a custom objective of one parameter may be evaluated."
 )
-_RESUME = Option(
-    None,
-    metavar="RUN",
-    autocompletion=saved_runs,
-    is_eager=True,
-    callback=apply_resume,
-    help="Go on with an interrupted run, in its folder.",
-)
+_RESUME = typed(
+    None, "RUN", "Go on with an interrupted run, in its folder.", offered=saved_runs,
+    is_eager=True, callback=apply_resume,
+)  # fmt: skip
 
 # Of `sweep`, where a training is run.
 _OF_A_RUN = (
@@ -172,7 +163,6 @@ def reproduce_command(
     ),
     readout: bool = Option(
         False,
-        "--readout",
         help="The student of --bank sees one number of each patch of the image, the weighted sum "
         "of the rectified responses; 16 filters take about half a minute.",
     ),
@@ -396,12 +386,11 @@ def basins_command(
     optimizer: str = _OPTIMIZER,
     momentum: float = _MOMENTUM,
     nesterov: bool = _NESTEROV,
-    lr: str = Option("1e-4:10:241", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
-    starts: str | None = Option(
+    lr: str = typed("1e-4:10:241", "LO:HI:POINTS", "Learning rates, log-spaced."),
+    starts: str | None = typed(
         None,
-        metavar="LO:HI:POINTS",
-        help="Starts [default: the whole range, 361]; or NAME,NAME[:POINTS], a plane of two "
-        "parameters.",
+        "LO:HI:POINTS",
+        "Starts [default: the whole range, 361]; or NAME,NAME[:POINTS], a plane of two parameters.",
     ),
     steps: int = steps_option(1500),
 ) -> Any:
@@ -466,16 +455,14 @@ def rates_command(
     nesterov: bool = _NESTEROV,
     schedule: str = _SCHEDULE,
     steps: int = steps_option(100),
-    lr: str = Option("1e-6:10:15", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
+    lr: str = typed("1e-6:10:15", "LO:HI:POINTS", "Learning rates, log-spaced."),
     factor: float = Option(1.1, help="To which the borders of windows are found."),
     goal: float | None = Option(
         None, help="Loss that trainings have to end at [default: near the lowest ending]."
     ),
     seed: int = InputOptions.seed,
     seeds: int = Option(3, help="So many trainings with a rate have to reach the goal."),
-    max_seconds: float | None = Option(
-        None, metavar="S", help="About how long all trainings may take."
-    ),
+    max_seconds: float | None = typed(None, "S", "About how long all trainings may take."),
     resume: Path | None = _RESUME,
 ) -> Any:
     """Which learning rates work, found by short trainings with them.
@@ -513,7 +500,7 @@ def bifurcate_command(
     session: Session,
     optimizer: str = _OPTIMIZER,
     momentum: float = _MOMENTUM,
-    lr: str = Option("1e-2:10:800", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
+    lr: str = typed("1e-2:10:800", "LO:HI:POINTS", "Learning rates, log-spaced."),
     steps: int = steps_option(2000),
 ) -> Any:
     """Where the iterates end up, against the learning rate."""
@@ -607,7 +594,7 @@ def check_command(
     session: Session,
     kernel: str | None = typed(None, "FILE.py:NAME", "A function that returns a kernel."),
     derivative: str | None = typed(None, "FILE.py:NAME", "A function that returns a derivative."),
-    derivative_expr: str | None = Option(None, metavar="TEXT", help="A derivative as a formula."),
+    derivative_expr: str | None = typed(None, "TEXT", "A derivative as a formula."),
     wrt: str = choice("theta", ParameterName),
 ) -> Any:
     """Is a kernel or a derivative right, and if not, what is wrong?"""
@@ -667,12 +654,11 @@ def atlas_command(
     target_noise: float = ExperimentOptions.target_noise,
     starts: int = Option(16, help="Starts of every landscape, all around the target."),
     steps: int = steps_option(1500),
-    ask: list[Named] = Option(
+    ask: list[Named] = typed(
         [],
-        "--ask",
+        "NAME=VALUE",
+        "Of the filter whose place is sought: sigma, gamma, wavelength, psi; repeatable.",
         parser=parse_named,
-        metavar="NAME=VALUE",
-        help="Of the filter whose place is sought: sigma, gamma, wavelength, psi; repeatable.",
     ),
     workers: int | None = Option(None, help="Processes [default: one for each core]."),
     scheduler: str | None = typed(None, "tcp://...", "A Dask cluster that runs elsewhere."),
