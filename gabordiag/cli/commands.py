@@ -723,6 +723,7 @@ def explore_command(
     page = out if out is not None and out.suffix == ".html" and not out.is_dir() else None
     require_replaceable(page)
     from gabordiag.api import explore
+    from gabordiag.runs.folder import write_report
 
     if lr is None:
         lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
@@ -734,7 +735,8 @@ def explore_command(
     ).view()  # fmt: skip
     if page is None:
         return view
-    return session.finish_file(page, make_page(view), view)
+    write_report(page.parent, {page.name: make_page(view)})
+    return session.show(view, page)
 
 
 def _title(settings: Settings) -> str:
