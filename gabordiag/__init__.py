@@ -19,7 +19,6 @@ The layers, in the order of the story; each imports only from those above it:
     runs              run folders on disk
     presentation      figures, words, reports
     explorer          the interactive page
-    api_log           the public function that judges a log alone
     api               the public functions
     cli               the command line
     examples          README's training and its two notebooks; nothing imports them
@@ -47,8 +46,8 @@ if TYPE_CHECKING:
         rates,
         sweep,
     )
-    from gabordiag.api_log import explain
     from gabordiag.diagnosis.bank import reproduce_bank
+    from gabordiag.diagnosis.log.explain import explain
     from gabordiag.diagnosis.readout import reproduce_readout
     from gabordiag.dynamics.logger import TrajectoryLogger
     from gabordiag.gabor import GaborParameters, gabor_kernel, gabor_partials
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
 
 # Where the public names are that are not in `gabordiag.api`.
 _HOMES = {
-    "explain": "gabordiag.api_log",
+    "explain": "gabordiag.diagnosis.log.explain",
     "GaborParameters": "gabordiag.gabor",
     "gabor_kernel": "gabordiag.gabor",
     "gabor_partials": "gabordiag.gabor",

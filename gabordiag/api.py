@@ -944,7 +944,7 @@ def atlas(
         plan = make_plan(store, workers, scheduler)
         announce(plan.words())
     workers = default_workers() if workers is None else workers
-    compute(store, workers=workers, scheduler=scheduler, progress=progress)
+    compute(store, workers, scheduler, progress)
     return Atlas(store.columns(), store.grid.settings(), asked, plan)
 
 

@@ -11,7 +11,6 @@ once a step. None of the libraries has to be installed until its callback is mad
 from __future__ import annotations
 
 import contextlib
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ import torch
 from torch import Tensor
 
 from gabordiag.dynamics.logger import Source, TrajectoryLogger
-from gabordiag.errors import InputError
+from gabordiag.results import imported
 
 
-class StepLog:
+class StepLog(TrajectoryLogger):
     """A log for loops with hooks: `open()`, `on_step(...)` before each optimizer step, `close()`.
 
     As a context manager it opens and closes itself.
@@ -50,11 +49,6 @@ class StepLog:
         'healthy'
     """
 
-    def __init__(self, path: str | Path, **parameters: Source) -> None:
-        self._log = TrajectoryLogger(path, **parameters)
-        self._open = contextlib.ExitStack()
-        self._is_open = False
-
     def open(self, is_first: bool = True) -> None:
         """Begins the file, unless another process is the first.
 
@@ -66,22 +60,20 @@ class StepLog:
         """
         group = torch.distributed
         is_other = group.is_available() and group.is_initialized() and group.get_rank() != 0
-        if is_first and not is_other and not self._is_open:
-            self._open.enter_context(self._log)
-            self._is_open = True
+        if is_first and not is_other and self._file is None:
+            super().__enter__()
 
     def close(self) -> None:
         """Ends the file; a second time does nothing."""
-        self._is_open = False
-        self._open.close()
+        self.__exit__(None)
 
     def __enter__(self) -> StepLog:
         self.open()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._is_open = False
-        self._open.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self._file is not None:
+            super().__exit__(kind, *error)
 
     def on_step(self, loss: Tensor | float, optimizer: Any = None, scaler: Any = None) -> None:
         """Logs a step, after `backward()` and just before the optimizer's, or the scaler's, step.
@@ -96,11 +88,11 @@ class StepLog:
         Raises:
             OutputError: The disk is full.
         """
-        if not self._is_open:
+        if self._file is None:
             return
         rate: Any = float("nan")
         if optimizer is not None:
-            owner = self._log.owner
+            owner = self.owner
             held = [g for g in optimizer.param_groups if any(p is owner for p in g["params"])]
             if not held:
                 return
@@ -109,7 +101,7 @@ class StepLog:
             # A second time is refused; then they are unscaled, as before clipping.
             with contextlib.suppress(RuntimeError):
                 scaler.unscale_(optimizer)
-        self._log.step(loss, lr=rate)
+        self.step(loss, lr=rate)
 
 
 def lightning_callback(path: str | Path, **parameters: Source) -> Any:
@@ -124,7 +116,7 @@ def lightning_callback(path: str | Path, **parameters: Source) -> Any:
     Raises:
         InputError: Lightning is not installed.
     """
-    base = _base("Callback", "lightning.pytorch", "pytorch_lightning")
+    base = imported("lightning.pytorch", "pytorch_lightning").Callback
     log = StepLog(path, **parameters)
     losses: list[Tensor] = []
 
@@ -165,7 +157,7 @@ def trainer_callback(path: str | Path, **parameters: Source) -> Any:
     Raises:
         InputError: transformers is not installed.
     """
-    base = _base("TrainerCallback", "transformers")
+    base = imported("transformers").TrainerCallback
     log = StepLog(path, **parameters)
     losses: list[Tensor] = []
     watching = contextlib.ExitStack()
@@ -194,12 +186,3 @@ def trainer_callback(path: str | Path, **parameters: Source) -> Any:
 
     hooks = (on_train_begin, on_pre_optimizer_step, on_train_end)
     return type("TrajectoryCallback", (base,), {hook.__name__: hook for hook in hooks})()
-
-
-def _base(name: str, *modules: str) -> Any:
-    """Returns a class of the first module that is installed."""
-    for module in modules:
-        with contextlib.suppress(ImportError):
-            return getattr(import_module(module), name)
-    package = modules[0].partition(".")[0]
-    raise InputError(f"this needs {package}; install it with: pip install {package}")

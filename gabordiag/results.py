@@ -9,6 +9,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar
@@ -116,7 +117,7 @@ class Result:
             >>> sweep.to_dataframe("critical_points").kind.tolist()
             ['minimum', 'maximum', 'minimum']
         """
-        pandas = _library("pandas")
+        pandas = imported("pandas")
         if table or self.main_table:
             lists = {name: v for name, v in self.to_dict().items() if isinstance(v, list)}
             if (name := table or self.main_table) not in lists:
@@ -166,7 +167,7 @@ class Result:
             >>> float(sweep.to_xarray().loss.sel(v=-1.0))
             0.0
         """
-        xarray = _library("xarray")
+        xarray = imported("xarray")
         sets = {}
         for label, grid, columns in self._tables():
             sets[label] = xarray.Dataset(_laid(columns, grid))
@@ -205,11 +206,13 @@ def _shortly(value: Any) -> str:
     return f"<{len(value)} items>" if isinstance(value, list) else ""
 
 
-def _library(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        raise InputError(f"this needs {name}; install it with: pip install {name}") from None
+def imported(*modules: str) -> Any:
+    """Returns the first module that is installed of a library that not everyone needs."""
+    for module in modules:
+        with suppress(ImportError):
+            return import_module(module)
+    package = modules[0].partition(".")[0]
+    raise InputError(f"this needs {package}; install it with: pip install {package}")
 
 
 def _codes(columns: Mapping[str, npt.NDArray[Any]]) -> list[str]:

@@ -38,7 +38,6 @@ ORDER = (
     {"runs"},
     {"presentation"},
     {"explorer"},
-    {"api_log"},
     {"api"},
     {"cli"},
     {"__main__"},

@@ -110,7 +110,7 @@ class Atlas(Result):
             "certified": int(np.nansum(self.columns["certified"])),
             "axes": {name: self.columns[name].tolist() for name in DIMENSIONS},
             "settings": dict(self.settings),
-            "plan": None if self.plan is None else self.plan.to_dict(),
+            "plan": self.plan and dict(vars(self.plan)),
             "learnable": {
                 loss: float(self.learned[:, index].mean()) for index, loss in self._losses()
             },
@@ -239,12 +239,9 @@ class Atlas(Result):
             for name in ("window_low", "window_high")
         )
         hits = 0
-        for image in range(len(low)):
-            others = np.delete(np.arange(len(low)), image)
-            here = where[image]
-            middle = (
-                np.nanmedian(low[others][:, here], 0) + np.nanmedian(high[others][:, here], 0)
-            ) / 2
+        for image, here in enumerate(where):
+            others = (np.delete(ends, image, axis=0)[:, here] for ends in (low, high))
+            middle = sum(np.nanmedian(ends, axis=0) for ends in others) / 2
             hits += int(((low[image][here] <= middle) & (middle <= high[image][here])).sum())
         return hits, int(where.sum())
 

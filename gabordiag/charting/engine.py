@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -46,7 +46,6 @@ _START = 5.0
 _CROWDED = 1.15
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 Results = Generator[tuple[Task, FloatArray], None, None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,6 @@ class AtlasPlan:
     workers: int
     seconds: float
     bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return dict(vars(self))
 
     def words(self) -> str:
         """Returns what is announced."""
@@ -116,24 +111,8 @@ def make_plan(store: Store, workers: int | None, scheduler: str | None = None) -
     return AtlasPlan(grid.count, left, workers, round(seconds, 1), BYTES * grid.count)
 
 
-def compute(
-    store: Store,
-    *,
-    workers: int = 1,
-    scheduler: str | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Computes what the store lacks; interrupted, it keeps what is done.
-
-    Args:
-        store: Takes the results.
-        workers: Processes of a cluster of its own; with one, everything happens here.
-        scheduler: The address of a cluster that runs elsewhere instead.
-        progress: Called with the landscapes done and in all.
-
-    Raises:
-        InputError: Dask is missing, or the cluster is not there, goes away or has no workers.
-    """
+def compute(store: Store, workers: int, scheduler: str | None, progress: Progress | None) -> None:
+    """Computes what the store lacks, as `gd.atlas` says; interrupted, it keeps what is done."""
     if store.done.all():
         return
     losses = len(store.grid.axes["loss"])
@@ -155,14 +134,14 @@ def compute(
         store.flush()
 
 
+@one_thread()
 def _gram(picture: Picture, kernel_size: int) -> ImageGram:
-    with one_thread():
-        return ImageGram.of(picture, kernel_size)
+    return ImageGram.of(picture, kernel_size)
 
 
+@one_thread()
 def _chart(grid: Grid, task: Task, images: Sequence[ImageGram]) -> FloatArray:
-    with one_thread():
-        return chart_filter(grid, task.filter, images)
+    return chart_filter(grid, task.filter, images)
 
 
 def _here(store: Store) -> Results:
@@ -199,7 +178,7 @@ def _submit(client: Any, function: Callable[..., object], *arguments: object) ->
     return client.submit(_on_worker, function, *arguments, pure=False, retries=3)
 
 
-def _on_worker(function: Callable[..., T], *arguments: Any) -> T:
+def _on_worker(function: Callable[..., object], *arguments: object) -> object:
     # For good: on a worker with several threads, one that is done must not change it for others.
     torch.set_num_threads(1)
     return function(*arguments)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gabordiag.charting.grid import Grid
-from gabordiag.charting.orientations import ImageGram, Orientations
+from gabordiag.charting.orientations import ImageGram, OrientationLine, Orientations
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
 from gabordiag.dynamics.tables import TabulatedObjective
@@ -114,7 +114,7 @@ def chart_filter(
     tables, units = [], []
     for image in images:
         for loss in grid.axes["loss"]:
-            line = filters.on(image, loss)
+            line = OrientationLine(filters, image, loss)
             landscape = find_critical_points(line)
             tables.append(TabulatedObjective(line, landscape))
             units.append(natural_rate(landscape))

@@ -83,10 +83,6 @@ class Orientations:
         changes: Tensor = up - down
         return changes
 
-    def on(self, image: ImageGram, loss: str) -> OrientationLine:
-        """Returns the experiment along theta on an image, with a loss."""
-        return OrientationLine(self, image, loss)
-
     def compressed(self, image: ImageGram) -> CompressedResponse:
         """Returns the compressed response to coordinates (..., 1, r) on an image."""
         gram, basis = image.gram, self._basis

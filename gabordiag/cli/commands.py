@@ -1,8 +1,7 @@
 """The app and its commands: each parses, calls, and returns the view of its result.
 
-`ALL` lists them in the order of the help. A command's name is its function's, less `_command`; what
-its result says and which figures it has is one row of `KINDS` (`presentation/registry.py`). Bodies
-import what they need when they run.
+A command's name is its function's, less `_command`; what its result says and which figures it has
+is one row of `KINDS` (`presentation/registry.py`). Bodies import what they need when they run.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -59,30 +58,21 @@ _MOMENTUM = Option(0.0, help="For sgd and rmsprop.")
 _NESTEROV = Option(False, help="For sgd with momentum.")
 _SCHEDULE = choice("constant", ScheduleName)
 _ANIMATE = Option(False, help="Write the failing run as an animation, at most 10 s.")
-_RATES = Option(
-    [Named(0.01)],
-    parser=parse_named,
-    metavar="[NAME=]RATE",
-    show_default="0.01",
-    help="Learning rate; repeatable. With a name, that of one of several parameters.",
-)
+_RATES = typed(
+    [Named(0.01)], "[NAME=]RATE",
+    "Learning rate; repeatable. With a name, that of one of several parameters.",
+    parser=parse_named, show_default="0.01",
+)  # fmt: skip
 _LEARN = typed(
     ["theta"], "NAME", "The learned parameter; several, if repeated.", offered=ParameterName
 )
-
-_MAX_SECONDS = Option(
-    None,
-    metavar="S",
-    help="About how long a custom objective of one parameter may be evaluated.",
+_MAX_SECONDS = typed(
+    None, "S", "About how long a custom objective of one parameter may be evaluated."
 )
-_RESUME = Option(
-    None,
-    metavar="RUN",
-    autocompletion=saved_runs,
-    is_eager=True,
-    callback=apply_resume,
-    help="Go on with an interrupted run, in its folder.",
-)
+_RESUME = typed(
+    None, "RUN", "Go on with an interrupted run, in its folder.", offered=saved_runs,
+    is_eager=True, callback=apply_resume,
+)  # fmt: skip
 
 # Of `sweep`, where a training is run.
 _OF_A_RUN = (
@@ -145,27 +135,17 @@ def _root(
         raise typer.Exit(2)
 
 
-class Listed(NamedTuple):
-    """A command in the help: its panel there, and two calls that can be pasted."""
-
-    function: Callable[..., None]
-    panel: str
-    examples: tuple[str, ...]
-
-
 _EXPLAIN, _MEASURE, _LOOK = "Find the cause", "Measure", "Look"
-ALL: list[Listed] = []
 
 
 def _listed(panel: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a function a command of the app."""
+    """Makes a function a command, in this panel of the help, with calls that can be pasted."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         name = function.__name__.removesuffix("_command")
         calls = [escape(f"  gabordiag {name} {words}".rstrip()) for words in examples]
         epilog = "\n".join(["Examples:", *calls])
         app.command(name, cls=_Command, rich_help_panel=panel, epilog=epilog)(function)
-        ALL.append(Listed(function, panel, examples))
         return function
 
     return register
@@ -183,7 +163,6 @@ def reproduce_command(
     ),
     readout: bool = Option(
         False,
-        "--readout",
         help="The student of --bank sees one number of each patch of the image, the weighted sum "
         "of the rectified responses; 16 filters take about half a minute.",
     ),
@@ -407,12 +386,11 @@ def basins_command(
     optimizer: str = _OPTIMIZER,
     momentum: float = _MOMENTUM,
     nesterov: bool = _NESTEROV,
-    lr: str = Option("1e-4:10:241", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
-    starts: str | None = Option(
+    lr: str = typed("1e-4:10:241", "LO:HI:POINTS", "Learning rates, log-spaced."),
+    starts: str | None = typed(
         None,
-        metavar="LO:HI:POINTS",
-        help="Starts [default: the whole range, 361]; or NAME,NAME[:POINTS], a plane of two "
-        "parameters.",
+        "LO:HI:POINTS",
+        "Starts [default: the whole range, 361]; or NAME,NAME[:POINTS], a plane of two parameters.",
     ),
     steps: int = steps_option(1500),
 ) -> Any:
@@ -477,16 +455,14 @@ def rates_command(
     nesterov: bool = _NESTEROV,
     schedule: str = _SCHEDULE,
     steps: int = steps_option(100),
-    lr: str = Option("1e-6:10:15", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
+    lr: str = typed("1e-6:10:15", "LO:HI:POINTS", "Learning rates, log-spaced."),
     factor: float = Option(1.1, help="To which the borders of windows are found."),
     goal: float | None = Option(
         None, help="Loss that trainings have to end at [default: near the lowest ending]."
     ),
     seed: int = InputOptions.seed,
     seeds: int = Option(3, help="So many trainings with a rate have to reach the goal."),
-    max_seconds: float | None = Option(
-        None, metavar="S", help="About how long all trainings may take."
-    ),
+    max_seconds: float | None = typed(None, "S", "About how long all trainings may take."),
     resume: Path | None = _RESUME,
 ) -> Any:
     """Which learning rates work, found by short trainings with them.
@@ -524,7 +500,7 @@ def bifurcate_command(
     session: Session,
     optimizer: str = _OPTIMIZER,
     momentum: float = _MOMENTUM,
-    lr: str = Option("1e-2:10:800", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
+    lr: str = typed("1e-2:10:800", "LO:HI:POINTS", "Learning rates, log-spaced."),
     steps: int = steps_option(2000),
 ) -> Any:
     """Where the iterates end up, against the learning rate."""
@@ -618,7 +594,7 @@ def check_command(
     session: Session,
     kernel: str | None = typed(None, "FILE.py:NAME", "A function that returns a kernel."),
     derivative: str | None = typed(None, "FILE.py:NAME", "A function that returns a derivative."),
-    derivative_expr: str | None = Option(None, metavar="TEXT", help="A derivative as a formula."),
+    derivative_expr: str | None = typed(None, "TEXT", "A derivative as a formula."),
     wrt: str = choice("theta", ParameterName),
 ) -> Any:
     """Is a kernel or a derivative right, and if not, what is wrong?"""
@@ -653,9 +629,9 @@ def explain_command(
     target: float | None = typed(None, "ANGLE", "The value to be reached.", parser=parse_angle),
 ) -> Any:
     """Diagnoses a logged run, without its objective."""
-    from gabordiag.diagnosis.log.explain import explain_log
+    from gabordiag.diagnosis.log.explain import explain
 
-    return explain_log(
+    return explain(
         log, target=target, period=period, value_column=value_column, loss_column=loss_column
     ).view()
 
@@ -678,12 +654,11 @@ def atlas_command(
     target_noise: float = ExperimentOptions.target_noise,
     starts: int = Option(16, help="Starts of every landscape, all around the target."),
     steps: int = steps_option(1500),
-    ask: list[Named] = Option(
+    ask: list[Named] = typed(
         [],
-        "--ask",
+        "NAME=VALUE",
+        "Of the filter whose place is sought: sigma, gamma, wavelength, psi; repeatable.",
         parser=parse_named,
-        metavar="NAME=VALUE",
-        help="Of the filter whose place is sought: sigma, gamma, wavelength, psi; repeatable.",
     ),
     workers: int | None = Option(None, help="Processes [default: one for each core]."),
     scheduler: str | None = typed(None, "tcp://...", "A Dask cluster that runs elsewhere."),
@@ -717,7 +692,7 @@ def atlas_command(
     axes |= {"loss": tuple(loss.split(",")), "starts": starts, "steps": steps}
     if plan:
         made = plan_atlas(experiment, workers=workers, scheduler=scheduler, **axes)
-        return session.show(View(made.to_dict()))
+        return session.show(View(vars(made)))
     folder = session.open_folder()
     with session.progress("charting") as bar:
         return atlas(
@@ -748,6 +723,7 @@ def explore_command(
     page = out if out is not None and out.suffix == ".html" and not out.is_dir() else None
     require_replaceable(page)
     from gabordiag.api import explore
+    from gabordiag.runs.folder import write_report
 
     if lr is None:
         lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
@@ -759,7 +735,8 @@ def explore_command(
     ).view()  # fmt: skip
     if page is None:
         return view
-    return session.finish_file(page, make_page(view), view)
+    write_report(page.parent, {page.name: make_page(view)})
+    return session.show(view, page)
 
 
 def _title(settings: Settings) -> str:

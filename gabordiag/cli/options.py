@@ -38,8 +38,8 @@ _METAVARS = {str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
 
 
 def completed(names: Any) -> Callable[[], list[str]]:
-    """Returns what a shell offers for an option: these names, or those of a `Literal`."""
-    return lambda: list(get_args(names) or names)
+    """Returns what a shell offers for an option: these names, a `Literal`'s, or a function's."""
+    return names if inspect.isfunction(names) else lambda: list(get_args(names) or names)
 
 
 def saved_runs() -> list[str]:
@@ -60,20 +60,17 @@ def choice(default: Any, names: Any, text: str = "") -> Any:
 
     It is refused before anything is imported. The help lists the names unless it is a text.
     """
-    offered = completed(names)
-    return Option(
-        default,
-        parser=parse_choice(offered()),
-        metavar="NAME",
-        autocompletion=offered,
-        help=text or one_of(offered()),
-    )
+    offered = completed(names)()
+    parser = parse_choice(offered)
+    return typed(default, "NAME", text or one_of(offered), offered=offered, parser=parser)
 
 
-def typed(default: Any, metavar: str, text: str, *, offered: Any = None, **more: Any) -> Any:
-    """Returns an option whose value the help calls so; a shell offers names, or a `Literal`'s."""
-    names = None if offered is None else completed(offered)
-    return Option(default, metavar=metavar, help=text, autocompletion=names, **more)
+def typed(
+    default: Any, metavar: str, text: str, *names: str, offered: Any = None, **more: Any
+) -> Any:
+    """Returns an option whose value the help calls so; a shell offers what `completed` takes."""
+    shown = None if offered is None else completed(offered)
+    return Option(default, *names, metavar=metavar, help=text, autocompletion=shown, **more)
 
 
 def steps_option(default: int) -> Any:
@@ -130,13 +127,10 @@ class OutputOptions:
         ["png"], "NAME", "png, svg, pdf or several, as png,pdf; repeatable.", offered=FORMATS
     )
     figure_size: str = choice("screen", SHEETS, f"What figures are for: {one_of(SHEETS)}")
-    figure_panel: str | None = Option(
-        None,
-        "--panel",
-        metavar="NAME",
-        autocompletion=panels,
-        help="Draw one panel of a figure alone, such as loss or map; a wrong name lists all.",
-    )
+    figure_panel: str | None = typed(
+        None, "NAME", "Draw one panel of a figure alone, such as loss or map; a wrong name lists "
+        "all.", "--panel", offered=panels,
+    )  # fmt: skip
     config: Path | None = Option(
         None,
         help="Take settings from a run's config.toml; options given here win.",
@@ -168,9 +162,7 @@ class InputOptions:
         help="An image or .npy file, or a built-in: hopper, noise, pink; given several times, "
         "the mean over them (of an atlas, each alone).",
     )
-    images: Path | None = Option(
-        None, metavar="DIR", help="A folder of images instead of several --image."
-    )
+    images: Path | None = typed(None, "DIR", "A folder of images instead of several --image.")
     strict: bool = Option(
         False, help="Refuse images of which some cannot be used, instead of skipping those."
     )
@@ -187,16 +179,11 @@ class ExperimentOptions(InputOptions):
 
     panel = "Filter, target and loss"
 
-    target_theta: float = Option(
-        math.pi / 4,
-        "--target-theta",
-        "--target",
-        parser=parse_point,
-        metavar="ANGLE,...",
-        help="Orientation (or the custom parameter's value) that makes the target: 45deg, "
-        "pi/4 or in radians.",
+    target_theta: float = typed(
+        math.pi / 4, "ANGLE,...", "Orientation (or the custom parameter's value) that makes the "
+        "target: 45deg, pi/4 or in radians.", "--target-theta", "--target", parser=parse_point,
         show_default="45deg",
-    )
+    )  # fmt: skip
     wavelength: float = Option(10.0, help="Carrier wavelength, pixels.")
     sigma: float = Option(4.0, help="Envelope's deviation, pixels.")
     psi: float = typed(
@@ -212,8 +199,8 @@ class ExperimentOptions(InputOptions):
 def start_option(default: Any, metavar: str, parser: Callable[..., Any], more: str = "") -> Any:
     """Returns the option of one start or of several."""
     text = f"Where the optimizer starts: -45deg, -pi/4 or in radians{more}."
-    look: dict[str, Any] = {"metavar": metavar, "help": text, "show_default": "-45deg"}
-    return Option(default, "--theta0", "--start", parser=parser, **look)
+    names = "--theta0", "--start"
+    return typed(default, metavar, text, *names, parser=parser, show_default="-45deg")
 
 
 class StartOption:

@@ -343,13 +343,6 @@ class Session:
         if stray is not None:
             raise stray
 
-    def finish_file(self, path: Path, content: str, view: View) -> None:
-        """Writes one file instead of a folder; prints the JSON or the text for people."""
-        from gabordiag.runs.folder import write_report
-
-        write_report(path.parent, {path.name: content})
-        self.show(view, path)
-
     def show(self, view: View, path: Path | None = None) -> None:
         """Prints the JSON or the text for people; names a file that was written, if any."""
         from gabordiag.presentation.registry import blocks_of

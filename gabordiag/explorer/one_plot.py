@@ -93,7 +93,7 @@ def render_page(template: str, components: Any, **values: Any) -> str:
     """Returns a template filled in, with these parts of Bokeh's own scripts as `bokeh`."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     # Bokeh reads what refers to a thing after it.
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     bokeh = Resources(mode="inline", components=components).render_js()
     return environment.from_string(template).render(bokeh=bokeh, **values)
 

@@ -10,7 +10,6 @@ the data are written into the page, whose content security policy forbids the br
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from importlib import resources
 from importlib.util import find_spec
@@ -95,8 +94,8 @@ def make_page(view: View) -> str:
         ["bokeh"],
         style=_read("page.css"),
         scripts="\n".join(_read(name) for name in SCRIPTS),
-        data=_embed(data),
-        items=_embed(make_figures(view.result)),
+        data=clean(data),
+        items=clean(make_figures(view.result)),
         result=view.result,
         ends=(show(parameter.start), "" if target is None else show(target)),
         version=__version__,
@@ -105,12 +104,6 @@ def make_page(view: View) -> str:
 
 def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _embed(value: Any) -> str:
-    """Returns JSON that cannot end the script element around it."""
-    text = json.dumps(clean(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:

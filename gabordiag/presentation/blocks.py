@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gabordiag.wording import spoken
-
 if TYPE_CHECKING:
     from gabordiag.landscape.sweep import Sweep
 
@@ -32,11 +30,6 @@ class Verdict:
     text: str
     word: str
     good: bool
-
-    @property
-    def title(self) -> str:
-        """The verdict as people read it."""
-        return spoken(self.word)
 
 
 @dataclass(frozen=True)

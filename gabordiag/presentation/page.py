@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
 from gabordiag.presentation.colors import OUTCOME_COLORS, ink_on
 from gabordiag.presentation.late import Late
+from gabordiag.wording import spoken
 
 _to_small_png = Late("presentation.animation.film.to_small_png")
 # What can be typed: `gabordiag sweep`, --lr 0.01. It must not be broken at its hyphens.
@@ -52,6 +53,7 @@ def to_fragment(
         sentence=next((block.text for block in blocks if isinstance(block, Verdict)), ""),
         caption=caption,
         outcome_of=outcome_of,
+        spoken=spoken,
         badges={name: (color, ink_on(color)) for name, color in OUTCOME_COLORS.items()},
         **{"narrow": {}, **more},
     )

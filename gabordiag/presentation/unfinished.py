@@ -82,8 +82,7 @@ def _figure(run: UnfinishedRun) -> Figure:
             top.plot(steps, log["loss"], label=name.removesuffix(".csv"), **look)
             bottom.plot(steps, parameter.scale * log[parameter.name], **look)
         top.set_ylabel("loss")
-        bottom.set_ylabel(_parameter(run, next(iter(logs.values()))).label)
-        bottom.set_xlabel("step")
+        bottom.set(xlabel="step", ylabel=_parameter(run, next(iter(logs.values()))).label)
         more = f"; {len(drawn)} of {len(logs)} logs" if len(logs) > len(drawn) else ""
         figure.suptitle(f"Logged by a run of {run.command} that {_state(run)}{more}")
         figure.legend(*top.get_legend_handles_labels(), loc="outside lower left", ncols=3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gabordiag.charting.orientations import ImageGram, Orientations
+from gabordiag.charting.orientations import ImageGram, OrientationLine, Orientations
 from gabordiag.gabor import gabor_kernel, gabor_partials
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.objective.experiment import Experiment
@@ -47,7 +47,7 @@ def test_coordinates_are_those_of_the_kernels(settings: dict[str, Any]) -> None:
 def test_loss_and_slope_are_those_of_whole_images(settings: dict[str, Any], loss: str) -> None:
     experiment = Experiment(IMAGE, loss=loss, **settings)
     image = ImageGram.of(experiment.picture(0), experiment.kernel_size)
-    line = Orientations(experiment).on(image, loss)
+    line = OrientationLine(Orientations(experiment), image, loss)
     theta = np.linspace(-3, 3, 23)
     loss_at, slopes = along(experiment, direct=True).derivatives(theta)
     np.testing.assert_allclose(line.loss_at(theta), loss_at, rtol=0, atol=1e-12 * loss_at.max())
@@ -60,7 +60,7 @@ def test_loss_and_slope_are_those_of_whole_images(settings: dict[str, Any], loss
 def test_landscape_is_that_of_the_experiment(settings: dict[str, Any]) -> None:
     experiment = Experiment(IMAGE, loss="rmse", **settings)
     image = ImageGram.of(experiment.picture(0), experiment.kernel_size)
-    ours = find_critical_points(Orientations(experiment).on(image, "rmse"))
+    ours = find_critical_points(OrientationLine(Orientations(experiment), image, "rmse"))
     theirs = find_critical_points(along(experiment))
     assert ours.certificate.basis == theirs.certificate.basis == "proven"
     assert [p.kind for p in ours.points] == [p.kind for p in theirs.points]

@@ -121,7 +121,7 @@ def test_libraries_that_run_out_of_memory(
     def full(*_: object, **__: object) -> None:
         raise RuntimeError(message)
 
-    monkeypatch.setattr("gabordiag.diagnosis.log.explain.explain_log", full)
+    monkeypatch.setattr("gabordiag.diagnosis.log.explain.explain", full)
     assert run(["explain", "log.csv"]) == 3
     assert capsys.readouterr().err.startswith("gabordiag: Not enough memory.\n")
 

@@ -28,6 +28,7 @@ from gabordiag.presentation.console import (
 )
 from gabordiag.presentation.sketch import draw_letters, lowest_of_columns
 from gabordiag.results import View
+from gabordiag.wording import spoken
 from tests.presentation.test_figures import Valleys, descend, sgd
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -75,7 +76,7 @@ def test_every_word_is_there_whole(diagnosis: Diagnosis, width: int) -> None:
     for block in registry.blocks_of("diagnose", diagnosis.view()):
         texts: tuple[str, ...] = ()
         if isinstance(block, Verdict):
-            texts = (block.text, block.title)
+            texts = (block.text, spoken(block.word))
         elif isinstance(block, Listing):
             texts = block.items
         elif isinstance(block, Table):

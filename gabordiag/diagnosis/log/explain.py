@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.choices import plain
+from gabordiag.choices import Number, plain
 from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
 from gabordiag.diagnosis.log.readers import Source, read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
@@ -108,34 +108,59 @@ class Explanation(Result):
         return {"log.csv": self.logged}
 
 
-def explain_log(
+def explain(
     source: Source,
+    target: Number | None = None,
+    period: Number | None = None,
     *,
-    target: float | None = None,
-    period: float | None = None,
     value_column: str | None = None,
     loss_column: str | None = None,
 ) -> Explanation:
-    """Diagnoses a run from its log: a file as `read_table` reads it, `-`, or columns by name."""
-    period, target = plain(period), plain(target)
-    for name, number in (("period", period), ("target", target)):
-        is_number = isinstance(number, (int, float))
-        if number is not None and not (is_number and math.isfinite(number)):
+    """Diagnoses a run from its log alone.
+
+    Args:
+        source: Columns (n,) by name, as in a DataFrame, or a file: CSV, JSON or JSON lines, also
+            compressed by gzip, `-` for standard input, a run's folder of MLflow, or
+            TensorBoard's event files (`pip install gabordiag[logs]`). Without a column of the
+            parameter the loss alone is judged.
+        target: The value that should have been reached, if known, in the column's unit.
+        period: Of the parameter, if it has one, in the column's unit.
+        value_column: Name of the parameter's column.
+        loss_column: Name of the loss's column.
+
+    Returns:
+        An `Explanation`: `verdict`, `headline`, `outcome`, `jumps` and `findings`.
+
+    Raises:
+        InputError: The log cannot be used.
+        UsageError: A column that is not there, or a target or period that is not a number.
+
+    Example:
+        >>> import numpy as np, gabordiag as gd
+        >>> theta = 0.3 * (-1.0) ** np.arange(60)
+        >>> log = {"theta": theta, "loss": np.sin(theta) ** 2, "grad": np.sin(2 * theta)}
+        >>> found = gd.explain(log, target=0.0, period=np.pi)
+        >>> found.verdict, found.outcome, found.period
+        ('step_too_large', 'cycle', 2)
+    """
+    numbers = {"period": plain(period), "target": plain(target)}
+    given = {name: number for name, number in numbers.items() if number is not None}
+    for name, number in given.items():
+        if not isinstance(number, (int, float)) or not math.isfinite(number):
             raise UsageError(f"the {name} {number!r} is not a finite number.")
-    if period is not None and not 1e-9 <= period <= 1e9:
-        raise UsageError(f"the period {period:g} is out of range.", "Give one from 1e-9 to 1e9.")
+    if not 1e-9 <= given.get("period", 1) <= 1e9:
+        problem = f"the period {given['period']:g} is out of range."
+        raise UsageError(problem, "Give one from 1e-9 to 1e9.")
     log = read_log(source, value_column, loss_column)
-    given = [
-        name for name, number in (("target", target), ("period", period)) if number is not None
-    ]
     if given and not log.value_name:
+        what = "target" if "target" in given else "period"
         raise UsageError(
-            f"a {given[0]} says nothing of a loss alone, and the log has no parameter's column.",
+            f"a {what} says nothing of a loss alone, and the log has no parameter's column.",
             "Name its column: --value-column.",
         )
     # Diverged logs overflow in differences; what is not finite is reported as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        reader = _Judge(log, target, period) if log.value_name else _Curve(log, None, None)
+        reader = _Judge(log, **numbers) if log.value_name else _Curve(log, None, None)
         return next(found for look in reader.looks() if (found := look()) is not None)
 
 

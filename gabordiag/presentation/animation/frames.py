@@ -445,12 +445,10 @@ def _set_losses(
 ) -> dict[str, Artist]:
     first, last = (float(path.steps[frame.step]) for frame in (frames[0], frames[-1]))
     room = 0.02 * max(last - first, 1.0)
-    ax.set_xlim(first - room, last + room)
     bottom, top = heights
     slack = 0.12 * ((top - bottom) or 1.0)
-    ax.set_ylim(bottom - slack, top + slack)
+    ax.set(xlim=(first - room, last + room), ylim=(bottom - slack, top + slack), ylabel="loss")
     ax.set_xlabel("step", labelpad=1)
-    ax.set_ylabel("loss")
     return {
         "curve": _mover(ax, "-", color=_BLUE, linewidth=1.3),
         "jumps": _mover(ax, "-", color=JUMP_COLOR, linewidth=2.4),

@@ -76,14 +76,12 @@ def draw_attractor(ax: Axes, diagram: Bifurcation) -> None:
 
 
 def _set_rates(ax: Axes, diagram: Bifurcation) -> None:
-    ax.set_xscale("log")
-    ax.set_xlim(diagram.lrs[0], diagram.lrs[-1])
+    ax.set(xscale="log", xlim=(diagram.lrs[0], diagram.lrs[-1]), xlabel="learning rate")
     if diagram.lrs[-1] < _FEW_DECADES * diagram.lrs[0]:
         # The usual labels, such as 3 × 10⁻¹, run into each other.
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("learning rate")
 
 
 def _look(point: CriticalPoint) -> tuple[str, str]:

@@ -308,10 +308,9 @@ def draw_check(ax: Axes, view: View) -> None:
         ax.barh(row, max(error or left, left) - left, left=left, color=color, height=0.6)
         text = "unknown" if error is None else show_number(error)
         style.write(ax, text, (max(error or left, left), row), (4, 0), va="center", path_effects=[])
-    ax.set_xscale("log")
-    ax.set_xlim(left, 100 * max([left, *known]))
+    highest = 100 * max([left, *known])
+    ax.set(xscale="log", xlim=(left, highest), xlabel="largest relative error")
     ax.set_yticks(range(len(errors)), list(errors))
     ax.invert_yaxis()
-    ax.set_xlabel("largest relative error")
     wrt = "the kernel" if result["wrt"] is None else f"the derivative by {result['wrt']}"
     ax.set_title(f"Check of {wrt}: {'right' if result['ok'] else 'wrong'}", fontsize=10)

@@ -128,11 +128,9 @@ def draw_map(ax: Axes, basins: Basins) -> None:
     """Draws the map with the rates that matter into one Axes; `write_map_labels` names them."""
     axis, rates = map_axis(basins), basins.lrs
     outcome_mesh(ax, cell_edges(basins.starts * axis.scale), _rate_edges(basins), basins.outcomes)
-    ax.set_yscale("log")
-    ax.set_ylim(rates[0], rates[-1])
     axis.set_up(ax)
+    ax.set(yscale="log", ylim=(rates[0], rates[-1]), ylabel="learning rate")
     ax.set_xlabel("start: " + axis.parameter.label)
-    ax.set_ylabel("learning rate")
     ax.grid(False)
     for line in rate_lines(basins):
         # Heavy across its basin, faint elsewhere.
@@ -166,8 +164,7 @@ def outcome_mesh(ax: Axes, x: FloatArray, y: FloatArray, codes: npt.NDArray[Any]
 def _draw_strip(ax: Axes, axis: ParameterAxis, basins: Basins) -> None:
     """Draws the column of the start alone, wide enough to be read."""
     outcome_mesh(ax, np.array([0.0, 1.0]), _rate_edges(basins), basins.windows.outcomes[:, None])
-    ax.set_xlim(0, 1)
-    ax.set_xticks([])
+    ax.set(xlim=(0, 1), xticks=[])
     ax.grid(False)
     ax.tick_params(left=False, labelleft=False, which="both")
     ax.set_xlabel(f"only\n{axis.show(basins.windows.start)}", fontsize=9)

@@ -200,8 +200,7 @@ def draw_shares(ax: Axes, view: View) -> None:
         ax.plot(np.where(share > 0, share, np.nan), label=watched.get(name, first_other), **look)
     if any((share > 0).any() for share in shares.values()):
         log_losses(ax)
-    ax.set_xlabel("step")
-    ax.set_ylabel("share of the gradient")
+    ax.set(xlabel="step", ylabel="share of the gradient")
     legend_beside(ax)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from gabordiag.diagnosis.log.explain import explain_log
+from gabordiag.diagnosis.log.explain import explain
 from tests.diagnosis.log.labelled import logs
 
 # At least so many verdicts are right; a wrong one may neither alarm nor reassure.
@@ -24,7 +24,7 @@ def test_verdicts_are_those_of_algebra(seed: int, landscapes: int, each: int) ->
     confusion: Counter[tuple[str, str, str]] = Counter()
     alarms = []
     for number, made in enumerate(logs(seed, landscapes, each)):
-        found = explain_log(made.columns, **made.keywords)
+        found = explain(made.columns, **made.keywords)
         assert json.dumps(found.to_dict(), allow_nan=False)
         texts = " ".join((found.headline, *(finding.explanation for finding in found.findings)))
         if made.kind != "not_finite":

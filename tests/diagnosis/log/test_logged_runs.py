@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import gabordiag as gd
-from gabordiag.diagnosis.log.explain import Explanation, explain_log
+from gabordiag.diagnosis.log.explain import Explanation, explain
 from gabordiag.dynamics.optimizers import OPTIMIZERS, OptimizerSettings
 from gabordiag.dynamics.run import Run, run
 from gabordiag.landscape.critical import find_critical_points
@@ -71,7 +71,7 @@ def explained(made: Run, period: float | None) -> Iterator[tuple[str, Explanatio
                       {"target": target, "period": period}):  # fmt: skip
             if None not in given.values():
                 keywords: dict[str, Any] = given
-                yield f"{list(columns)} {given}", explain_log(columns, **keywords)
+                yield f"{list(columns)} {given}", explain(columns, **keywords)
 
 
 def assert_agrees(made: Run, period: float | None, where: str) -> bool:
@@ -146,6 +146,6 @@ def test_a_log_of_several_parameters_ends_as_its_run(count: int) -> None:
         made = run(objective, settings(random), random.uniform(-2, 2, 2))
         table = made.trajectory.to_table(made.space.names)
         for name in made.space.names:
-            found = explain_log(table, value_column=name)
+            found = explain(table, value_column=name)
             assert found.outcome in (made.outcome, None)
             assert not found.possible or made.outcome in found.possible

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import gabordiag as gd
-from gabordiag.diagnosis.log.explain import explain_log
+from gabordiag.diagnosis.log.explain import explain
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run
@@ -418,7 +418,7 @@ def test_a_logged_run_ends_as_the_run_did(
     path = made.trajectory
     log = {"theta": path.values[:, 0], "loss": path.losses, "grad": path.gradients[:, 0]}
     for columns in (log, only(log, "theta", "loss")):
-        found = explain_log(columns, target=TARGET, period=math.pi)
+        found = explain(columns, target=TARGET, period=math.pi)
         assert found.outcome in (made.outcome, None)
 
 
@@ -442,7 +442,7 @@ class TestColumns:
         log = read_log(path, loss_column="Verlust")
         assert log.value_name == "freq"
         assert log.steps.tolist() == [first + stride * row for row in range(240)]
-        assert explain_log(path, loss_column="Verlust").verdict == "step_too_large"
+        assert explain(path, loss_column="Verlust").verdict == "step_too_large"
 
     @pytest.mark.parametrize("form", ["rows", "columns"])
     def test_long_json_on_one_line(self, tmp_path: Path, form: str) -> None:

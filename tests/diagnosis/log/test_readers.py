@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gabordiag.diagnosis.log.explain import explain_log
+from gabordiag.diagnosis.log.explain import explain
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.errors import GabordiagError
 
@@ -32,7 +32,7 @@ def _explained(path: Path) -> None:
     """Explains a log, or refuses it, in at most two lines."""
     said = ""
     try:
-        said = explain_log(path, period=math.pi, target=0.5).headline
+        said = explain(path, period=math.pi, target=0.5).headline
     except GabordiagError as error:
         said = str(error)
     assert 1 <= len(said.splitlines()) <= 2
@@ -62,7 +62,7 @@ def test_any_table(tmp_path_factory: Any, text: str) -> None:
 def test_any_numbers(values: list[float], losses: list[float]) -> None:
     count = min(len(values), len(losses))
     pairs = list(zip(values[:count], losses[:count], strict=True))
-    result = explain_log({"w": values[:count], "loss": losses[:count]})
+    result = explain({"w": values[:count], "loss": losses[:count]})
     # A NaN after which numbers follow ends no run.
     sound = [index for index, pair in enumerate(pairs) if not any(map(math.isnan, pair))]
     passed = set(range(max(sound, default=0))) - set(sound)
@@ -104,5 +104,5 @@ def test_ten_million_lines(tmp_path: Path) -> None:
 
 def test_nan_and_infinity_are_told(tmp_path: Path) -> None:
     losses = np.r_[np.linspace(1, 0.1, 30), np.nan, np.inf]
-    result = explain_log({"w": np.linspace(0, 1, 32), "loss": losses})
+    result = explain({"w": np.linspace(0, 1, 32), "loss": losses})
     assert result.outcome == "nonfinite"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gabordiag.diagnosis.log import table as tables
-from gabordiag.diagnosis.log.explain import explain_log
+from gabordiag.diagnosis.log.explain import explain
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.errors import InputError
 
@@ -95,7 +95,7 @@ def test_validation_rows_between_are_no_steps(tmp_path: Path) -> None:
     assert log.values.tolist() == THETA
     assert log.notes[0] == "the loss is train_loss"
     assert "5 rows without theta or train_loss left out" in log.notes[1]
-    assert explain_log(path).verdict == "healthy"
+    assert explain(path).verdict == "healthy"
 
 
 def test_loss_logged_now_and_then_did_not_break(tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_loss_logged_now_and_then_did_not_break(tmp_path: Path) -> None:
 def test_nan_left_empty_to_the_end_is_where_the_run_broke(tmp_path: Path) -> None:
     # What pandas writes for NaN.
     path = write(tmp_path, table([*SOUND, "40,0.2,", "41,,", "42,,"]))
-    found = explain_log(path)
+    found = explain(path)
     assert (found.verdict, found.outcome) == ("nonfinite_gradient", "nonfinite")
     assert "At step 40 the loss is nan (theta 0.2)" in found.headline
     assert "loss is empty from some row to the end, which is read as NaN" in found.notes
 
 
 def test_a_word_at_the_end_is_not_nan(tmp_path: Path) -> None:
-    found = explain_log(write(tmp_path, table([*SOUND, "40,done,0.1"])))
+    found = explain(write(tmp_path, table([*SOUND, "40,done,0.1"])))
     assert found.verdict == "healthy"
     assert found.notes == ("1 row without theta or loss left out (theta: 'done' in line 42)",)
 
@@ -124,21 +124,21 @@ def test_a_word_at_the_end_is_not_nan(tmp_path: Path) -> None:
 def test_last_line_cut_off_is_not_nan(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text(table(SOUND) + "40,0.2,")
-    found = explain_log(path)
+    found = explain(path)
     assert found.verdict == "healthy"
     assert found.notes == ("1 row without theta or loss left out",)
 
 
 def test_nan_on_the_way_did_not_end_the_run(tmp_path: Path) -> None:
     rows = [*SOUND[:20], "20,nan,nan", *SOUND[21:]]
-    found = explain_log(write(tmp_path, table(rows)))
+    found = explain(write(tmp_path, table(rows)))
     assert found.verdict == "healthy"
     assert found.notes == ("NaN 1 times on the way, after which the run went on",)
 
 
 def test_unreadable_cell_is_named(tmp_path: Path) -> None:
     rows = [*SOUND[:20], "20,oops,0.2", *SOUND[21:]]
-    found = explain_log(write(tmp_path, table(rows)))
+    found = explain(write(tmp_path, table(rows)))
     assert found.verdict == "healthy"
     assert found.notes == ("1 row without theta or loss left out (theta: 'oops' in line 22)",)
 
@@ -146,7 +146,7 @@ def test_unreadable_cell_is_named(tmp_path: Path) -> None:
 def test_steps_are_called_as_the_log_numbers_them(tmp_path: Path) -> None:
     # Logged every tenth step from 1000 on: falls for 11 rows, jumps back, repeats.
     rows = [f"{1000 + 10 * t},{0.1 * (t % 12)},{1 - 0.08 * (t % 12)}" for t in range(240)]
-    found = explain_log(write(tmp_path, table(rows)))
+    found = explain(write(tmp_path, table(rows)))
     assert [jump.step for jump in found.jumps[:2]] == [1000 + 10 * 11, 1000 + 10 * 23]
     assert "12 logged rows (10 steps apart)" in found.headline
 
