@@ -217,6 +217,9 @@ class UserObjective(ScalarLoss):
         self.samples += len(values)
         if len(values) == 0:
             return values.new_empty(0)
+        if not torch.is_grad_enabled():
+            # Of thousands of losses no graph is kept.
+            one, graphed = lambda value: graphed(value).detach(), one
         if len(values) == 1 or self.batch_size == 1:
             return self._one_by_one(one, values)
         parts = torch.split(values, self.batch_size)
