@@ -324,6 +324,22 @@ class TestHealth:
         assert problems(check_objective(own_objective(torch.cos), 0.0)) == []
 
 
+def test_what_is_nowhere_finite_is_not_called_independent():
+    # Rodrigues' formula divides by the angle of rotation: at none, 0/0 whatever is beside it.
+    def loss(pose: torch.Tensor) -> torch.Tensor:
+        angle = pose[:2].norm()
+        axis = pose[:2] / angle
+        return ((axis * torch.sin(angle)).sum() + pose[2] - 1) ** 2
+
+    several = own_objective(loss, range=(-1.0, 1.0), start=(0.0, 0.0, 0.5), target=(0.3, 0.2, 0.4))
+    found = {f.cause: f for f in check_objective(several.along(2, [0.0, 0.0, 0.5]))}
+    assert found["nonfinite_gradient"].present
+    assert not found["flat_objective"].present
+    json.dumps(found["flat_objective"].evidence, allow_nan=False)
+    beside = {f.cause: f for f in check_objective(several.along(2, [0.1, 0.0, 0.5]))}
+    assert not beside["nonfinite_gradient"].present
+
+
 def test_findings_become_json(image):
     findings = check_objective(of(planted.WritesData(), image))
     document = json.loads(json.dumps([f.to_dict() for f in findings], allow_nan=False))
