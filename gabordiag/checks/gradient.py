@@ -219,7 +219,7 @@ def find_cut(objective: OwnObjective, value: float) -> Cut | None:
     """Returns where the graph from the parameter to the loss ends, as far as the trace shows."""
     tracer, loss = trace(objective, value)
     if tracer.is_linked(loss):
-        lost = [*tracer.events, *filter(None, [custom_backward(loss)]), *tracer.cuts]
+        lost = [*tracer.holding(loss), *filter(None, [custom_backward(loss)]), *tracer.cuts]
         return lost[0] if lost else None
     return tracer.cut_of(loss) or next(reversed(tracer.escapes), None)
 
@@ -320,7 +320,8 @@ def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
         because = "" if cut is None else f": {cut.sentence}"
         return broken(f"the loss depends on {label}, but {what}{because}", cut)
     if probes.depends and zero[0] and own is not None:
-        for event in trace(own, probes.value)[0].events:
+        tracer, loss = trace(own, probes.value)
+        for event in tracer.holding(loss):
             where = probes.at(probes.value)
             return broken(f"at {where} the gradient is zero: {event.sentence}", event)
     return Finding("no_gradient", False, False, evidence, f"a gradient reaches {label}")

@@ -324,6 +324,28 @@ class TestHealth:
         assert problems(check_objective(own_objective(torch.cos), 0.0)) == []
 
 
+def test_a_rounding_that_no_gradient_reaches_is_not_at_fault():
+    weights = torch.linspace(-1, 1, 101, dtype=torch.float64)
+
+    def quantised(step: torch.Tensor) -> torch.Tensor:
+        # d/dstep (step round(w / step)) = round(w / step): the rounding cuts nothing.
+        return torch.round(weights / step) * step
+
+    def cut(step: torch.Tensor) -> torch.Tensor:
+        return ((quantised(step).detach() - weights) ** 2).mean() + 0 * step
+
+    def rounded(step: torch.Tensor) -> torch.Tensor:
+        return (torch.round(100 * step) / 100 - 0.3) ** 2
+
+    kinds = []
+    for loss in (cut, rounded):
+        made = own_objective(loss, range=(0.05, 1.0), start=0.5)
+        found = {finding.cause: finding for finding in check_objective(made)}["no_gradient"]
+        assert found.present
+        kinds.append(found.evidence["where"]["kind"])
+    assert kinds == ["detach", "step"]
+
+
 def test_what_is_nowhere_finite_is_not_called_independent():
     # Rodrigues' formula divides by the angle of rotation: at none, 0/0 whatever is beside it.
     def loss(pose: torch.Tensor) -> torch.Tensor:
