@@ -252,7 +252,7 @@ def check_objective(
     repeats = _check_repeats(probes)
     findings = (
         _check_dependence(probes, unused, not repeats.present, varies),
-        _check_gradient_exists(probes, unused),
+        _check_gradient_exists(probes, unused, varies),
         _check_finite(probes),
         None if repeats.present else _check_gradient_right(probes),
         repeats,
@@ -292,7 +292,7 @@ def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool, varies:
     return Finding(name, True, False, evidence, text)
 
 
-def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
+def _check_gradient_exists(probes: Probes, unused: Cut | None, varies: bool) -> Finding:
     label, own = probes.label, probes.own
     evidence: dict[str, Any] = {
         "gradient": finite_or_none(float(probes.autograd[0])) if probes.arrives[0] else None,
@@ -319,7 +319,7 @@ def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
         what = "the gradient that arrives is zero" if is_zero else "no gradient arrives"
         because = "" if cut is None else f": {cut.sentence}"
         return broken(f"the loss depends on {label}, but {what}{because}", cut)
-    if probes.depends and zero[0] and own is not None:
+    if (probes.depends or varies) and zero[0] and own is not None:
         tracer, loss = trace(own, probes.value)
         for event in tracer.holding(loss):
             where = probes.at(probes.value)

@@ -324,6 +324,16 @@ class TestHealth:
         assert problems(check_objective(own_objective(torch.cos), 0.0)) == []
 
 
+def test_a_clamp_is_named_where_the_loss_varies_between_its_limits_alone():
+    # Beyond 0 and 1 the loss is 0.25, and none of the places that are asked lies between.
+    made = own_objective(lambda v: (v.clamp(0, 1) - 0.5) ** 2, range=(-2, 3), start=1.7)
+    found = {finding.cause: finding for finding in check_objective(made, varies=True)}
+    assert not found["flat_objective"].present
+    assert found["no_gradient"].evidence["where"]["kind"] == "clamp"
+    level = own_objective(lambda v: torch.exp(-300 * (v - 1.4) ** 2), range=(-2, 3), start=-1.7)
+    assert not any(finding.present for finding in check_objective(level, varies=True))
+
+
 def test_a_rounding_that_no_gradient_reaches_is_not_at_fault():
     weights = torch.linspace(-1, 1, 101, dtype=torch.float64)
 
