@@ -221,7 +221,7 @@ def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding
         found = check_objective(line, float(facts.start[index]), varies=varies)
         if facts.landscape is None and any(map(_is_flat, found)):
             # Where the others start it may have no effect, as the angle of a round filter.
-            there = facts.objective.along(index, facts.bench.goal)
+            there = facts.objective.along(index, facts.objective.goals[0])
             if not any(map(_is_flat, check_objective(there))):
                 found = tuple(f for f in found if not _is_flat(f))
         for finding in found:
