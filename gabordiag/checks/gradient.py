@@ -73,7 +73,7 @@ class Probes:
         numeric: By differences of values (m,), with their `error` (m,).
         reach: The loss's own scale around the places (m,).
         noise: Standard deviation of the loss's noise.
-        variation: Largest minus smallest of all values seen.
+        variation: Largest minus smallest of all values seen; NaN where none is finite.
         neighbours: Largest gradient at any place of a module's other parameters, by name.
     """
 
@@ -119,7 +119,7 @@ class Probes:
         self.numeric, self.error = differences.first, differences.first_error
         everything = np.concatenate(seen)
         finite = everything[np.isfinite(everything)]
-        self.variation = float(np.ptp(finite)) if len(finite) else 0.0
+        self.variation = float(np.ptp(finite)) if len(finite) else math.nan
 
     @property
     def label(self) -> str:
@@ -132,12 +132,15 @@ class Probes:
 
     @property
     def depends(self) -> bool:
-        """Whether the loss depends on the parameter, as far as its noise allows to see."""
+        """Whether the loss depends on the parameter, as far as its noise allows to see.
+
+        Of a loss that is nowhere finite nothing is seen, which is no independence.
+        """
         if self.variation <= _DIFFERENT * self.noise + _ROUNDING * self._largest:
             return False
         # The loss may be the root of what varies.
         power = 2 if self.objective.is_root else 1
-        return bool(self.variation**power > _ROUNDING * self.objective.scale)
+        return not self.variation**power <= _ROUNDING * self.objective.scale
 
     @property
     def zero(self) -> npt.NDArray[np.bool_]:
@@ -188,7 +191,7 @@ def run_twice(objective: OwnObjective, value: float) -> tuple[list[float], str |
         for _ in range(2):
             records.append([])
             with objective.streams():
-                losses.append(float(objective.evaluator.run(leaves)))
+                losses.append(objective.evaluator.run(leaves).item())
     for (module, inputs, output), (again, same_inputs, other) in zip(*records, strict=False):
         if module is again and inputs == same_inputs and output != other:
             kind = type(module).__name__
@@ -216,7 +219,7 @@ def find_cut(objective: OwnObjective, value: float) -> Cut | None:
     """Returns where the graph from the parameter to the loss ends, as far as the trace shows."""
     tracer, loss = trace(objective, value)
     if tracer.is_linked(loss):
-        lost = [*tracer.events, *filter(None, [custom_backward(loss)]), *tracer.cuts]
+        lost = [*tracer.holding(loss), *filter(None, [custom_backward(loss)]), *tracer.cuts]
         return lost[0] if lost else None
     return tracer.cut_of(loss) or next(reversed(tracer.escapes), None)
 
@@ -249,7 +252,7 @@ def check_objective(
     repeats = _check_repeats(probes)
     findings = (
         _check_dependence(probes, unused, not repeats.present, varies),
-        _check_gradient_exists(probes, unused),
+        _check_gradient_exists(probes, unused, varies),
         _check_finite(probes),
         None if repeats.present else _check_gradient_right(probes),
         repeats,
@@ -262,7 +265,7 @@ def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool, varies:
     name, label, scale = "flat_objective", probes.label, probes.objective.scale
     evidence: dict[str, Any] = {
         "loss": finite_or_none(float(probes.losses[0])),
-        "variation": probes.variation,
+        "variation": finite_or_none(probes.variation),
         "noise": probes.noise,
         "is_used": unused is None,
     }
@@ -289,7 +292,7 @@ def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool, varies:
     return Finding(name, True, False, evidence, text)
 
 
-def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
+def _check_gradient_exists(probes: Probes, unused: Cut | None, varies: bool) -> Finding:
     label, own = probes.label, probes.own
     evidence: dict[str, Any] = {
         "gradient": finite_or_none(float(probes.autograd[0])) if probes.arrives[0] else None,
@@ -316,8 +319,9 @@ def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
         what = "the gradient that arrives is zero" if is_zero else "no gradient arrives"
         because = "" if cut is None else f": {cut.sentence}"
         return broken(f"the loss depends on {label}, but {what}{because}", cut)
-    if probes.depends and zero[0] and own is not None:
-        for event in trace(own, probes.value)[0].events:
+    if (probes.depends or varies) and zero[0] and own is not None:
+        tracer, loss = trace(own, probes.value)
+        for event in tracer.holding(loss):
             where = probes.at(probes.value)
             return broken(f"at {where} the gradient is zero: {event.sentence}", event)
     return Finding("no_gradient", False, False, evidence, f"a gradient reaches {label}")

@@ -129,15 +129,15 @@ class ValueTracer(TorchFunctionMode):
     """Follows the value of one leaf through a forward pass.
 
     It keeps where the value was turned into something other than a tensor (`escapes`), clamps that
-    hold it, and roundings, in their order (`events`), and every place where some tensor lost the
-    graph, whether or not it reached the loss (`cuts`). Tensors by name let a cut say what is
-    written to.
+    hold it, and roundings, in their order (`events`, with their results), and every place where
+    some tensor lost the graph, whether or not it reached the loss (`cuts`). Tensors by name let a
+    cut say what is written to.
     """
 
     def __init__(self, leaf: Tensor, names: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.escapes: list[Cut] = []
-        self.events: list[Cut] = []
+        self.events: list[tuple[Cut, Tensor]] = []
         self.cuts: list[Cut] = []
         self.is_used = False
         self._leaf = leaf
@@ -170,9 +170,9 @@ class ValueTracer(TorchFunctionMode):
                 self.escapes.append(Cut("escape", calling_location(frame), name.strip("_")))
             else:
                 if name in _STEPS:
-                    self.events.append(Cut("step", calling_location(frame), name))
+                    self.events.append((Cut("step", calling_location(frame), name), result))
                 if name in _CLAMPS and isinstance(result, Tensor) and _all_moved(inputs[0], result):
-                    self.events.append(Cut("clamp", calling_location(frame), name))
+                    self.events.append((Cut("clamp", calling_location(frame), name), result))
                 self._follow(name, linked, earlier, result, frame)
         return result
 
@@ -192,6 +192,21 @@ class ValueTracer(TorchFunctionMode):
             return None
         found = self._cut_tensors.get(id(tensor))
         return self._cut_memory.get(_memory(tensor)) if found is None else found
+
+    def holding(self, loss: Tensor) -> list[Cut]:
+        """Returns the clamps and roundings whose results a gradient of the loss reaches.
+
+        One of the leaf's own memory (.data) holds it without being in the graph.
+        """
+
+        def is_reached(result: Tensor) -> bool:
+            if not (loss.requires_grad and result.requires_grad):
+                return _memory(result) == _memory(self._leaf)
+            with user_code("computing the gradient"):
+                found = torch.autograd.grad(loss, result, retain_graph=True, allow_unused=True)
+            return found[0] is not None
+
+        return [cut for cut, result in self.events if is_reached(result)]
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:

@@ -66,9 +66,13 @@ def target_unreachable(facts: Facts) -> Finding:
         advice = _compare(facts, lowest.value)
     elif not facts.bench.is_minimum_at_target:
         text = f"there is no minimum at the target {shown(goal)} (loss {loss:.4g})"
-        if loss > lowest.loss + SAME_LOSS * height:
+        apart = loss - lowest.loss
+        if apart > SAME_LOSS * height:
             text += f"; the lowest is at {there}"
             advice = _compare(facts, lowest.value)
+        elif apart < -SAME_LOSS * height:
+            text += f", from where the loss falls on; of the minima the lowest is at {there}"
+            advice = "Choose a --range that holds the minimum."
         else:
             text += f": at {there} the loss is as low, it does not distinguish the two"
             advice = "Nothing in this loss leads to the target: change the loss or the input."

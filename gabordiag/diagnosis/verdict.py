@@ -218,13 +218,23 @@ def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding
     varies = facts.landscape is not None and bool(facts.landscape.points)
     for index, name in enumerate(facts.space.names):
         line = facts.objective.along(index, facts.start)
-        for finding in check_objective(line, float(facts.start[index]), varies=varies):
+        found = check_objective(line, float(facts.start[index]), varies=varies)
+        if facts.landscape is None and any(map(_is_flat, found)):
+            # Where the others start it may have no effect, as the angle of a round filter.
+            there = facts.objective.along(index, facts.objective.goals[0])
+            if not any(map(_is_flat, check_objective(there))):
+                found = tuple(f for f in found if not _is_flat(f))
+        for finding in found:
             asked.setdefault(finding.cause, {})[name] = finding
     findings = {c: _with_true_derivative(facts, _merged(facts, f)) for c, f in asked.items()}
     path = facts.run.trajectory
-    found = loop.compare(path.values, path.losses) if isinstance(loop, PlainLoop) else None
-    first = {} if found is None else {found.cause: found}
+    compared = loop.compare(path.values, path.losses) if isinstance(loop, PlainLoop) else None
+    first = {} if compared is None else {compared.cause: compared}
     return tuple({**first, **findings, **first}.values())
+
+
+def _is_flat(finding: Finding) -> bool:
+    return finding.present and finding.cause == "flat_objective"
 
 
 def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:

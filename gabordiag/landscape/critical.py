@@ -111,12 +111,14 @@ def look_beside(
     noise = _noise_there(objective, series, rises)
     reach = _reach(parameter, rises, noise)
     groups = _grouped(doubtful, reach)
-    centers = np.array([doubtful[group].mean() for group in groups])
-    reaches = np.array([reach[group].max() for group in groups])
-    centers = snapped(smooth, parameter, centers, reaches, float(noise.max()))
+    # A clear root is known to rounding: it is not moved, and none is moved to it.
+    known = np.concatenate([[doubtful[group].mean() for group in groups], values[clear]])
+    reaches = np.zeros(len(known))
+    reaches[: len(groups)] = [reach[group].max() for group in groups]
+    known = snapped(smooth, parameter, known, reaches, float(noise.max()))
+    centers = known[: len(groups)]
     rises = _rises(smooth, parameter, centers)
     noise = _noise_there(objective, series, rises)
-    known = np.concatenate([centers, values[clear]])
     looked = (
         _look_at(parameter, center, around, known, least)
         for center, around, least in zip(centers, rises.swapaxes(0, 1), noise, strict=True)

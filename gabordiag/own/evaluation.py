@@ -136,12 +136,14 @@ class UserObjective(ScalarLoss):
 
     def _doubtful(self, losses: FloatArray, *derivatives: FloatArray) -> npt.NDArray[np.bool_]:
         """Returns where derivatives (n, ...) of the smooth loss are not those of its values."""
-        # 0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there.
-        finite = [np.isfinite(level.reshape(len(level), -1)).all(axis=1) for level in derivatives]
-        doubtful = ~np.all(finite, axis=0) & np.isfinite(losses)
-        if self._has_squared and not self.evaluator.is_root:
-            doubtful |= losses == 0
-        return np.asarray(doubtful)
+        # 0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there, which
+        # leaves no second derivative of |x|^2.
+        flat = [level.reshape(len(level), -1) for level in derivatives]
+        doubtful = ~np.all([np.isfinite(level).all(axis=1) for level in flat], axis=0)
+        is_zero = losses == 0
+        if not self._has_squared or self.evaluator.is_root:
+            is_zero &= (len(flat) > 1) & ~flat[-1].any(axis=1)
+        return np.asarray(doubtful & np.isfinite(losses) | is_zero)
 
     def squared(self) -> Self | None:
         """Returns the objective with the root of its loss taken away, or None without one."""
@@ -217,6 +219,9 @@ class UserObjective(ScalarLoss):
         self.samples += len(values)
         if len(values) == 0:
             return values.new_empty(0)
+        if not torch.is_grad_enabled():
+            # Of thousands of losses no graph is kept.
+            one, graphed = lambda value: graphed(value).detach(), one
         if len(values) == 1 or self.batch_size == 1:
             return self._one_by_one(one, values)
         parts = torch.split(values, self.batch_size)
@@ -507,7 +512,7 @@ class CustomObjective(UserObjective, Objective):
         found = self._by_autograd(points, order, smooth)
         if not smooth:
             return found
-        doubtful = self._doubtful(found[0], *found)
+        doubtful = self._doubtful(*found)
         if doubtful.any():
             for level, numeric in zip(found, self._numeric(points[doubtful], smooth), strict=False):
                 level[doubtful] = numeric

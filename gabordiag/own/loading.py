@@ -105,10 +105,12 @@ def user_code(what: str) -> Iterator[None]:
     """Turns whatever the user's code raises into an `InputError` with the user's own line.
 
     The original is its cause. gabordiag's own errors and interruptions pass through. `what` was
-    being done, such as "running the objective".
+    being done, such as "running the objective". Gradients are on, as in the user's own loop: a
+    model of a differential equation takes derivatives in its forward.
     """
     try:
-        yield
+        with torch.enable_grad():
+            yield
     except (GabordiagError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:

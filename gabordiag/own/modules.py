@@ -572,8 +572,7 @@ class ModuleLoss(Evaluator):
         choices = [tuple(r[min(i, len(r) - 1)] for r in readings) for i in range(count)]
         for arguments in choices:
             try:
-                with torch.no_grad():
-                    self._call(self._clones(), arguments)
+                self._call(self._clones(), arguments)
             except Exception:
                 continue
             return arguments

@@ -149,9 +149,9 @@ class Training:
         with torch.no_grad():
             for batch in batches:
                 loss, output = self.compare(self.model, batch)
-                losses.append(float(loss))
+                losses.append(loss.item())
                 if self.metric is not None:
-                    with user_code("computing the metric"):
+                    with user_code("computing the metric"), torch.no_grad():
                         metrics.append(float(self.metric(output, batch[1])))
         return float(np.mean(losses)), float(np.mean(metrics)) if metrics else None
 
@@ -384,7 +384,7 @@ class Evaluation:
     def _one(self, frozen: State, replaced: State) -> list[float]:
         """Returns the losses (batches) with some tensors replaced."""
         tensors = {**frozen, **replaced}
-        return [float(self.loss(_copied(tensors), batch)) for batch in self.batches]
+        return [self.loss(_copied(tensors), batch).item() for batch in self.batches]
 
     def _many(self, frozen: State, stacked: State) -> FloatArray:
         """Returns the losses (n, batches) with some tensors replaced by each of n."""

@@ -324,6 +324,54 @@ class TestHealth:
         assert problems(check_objective(own_objective(torch.cos), 0.0)) == []
 
 
+def test_a_clamp_is_named_where_the_loss_varies_between_its_limits_alone():
+    # Beyond 0 and 1 the loss is 0.25, and none of the places that are asked lies between.
+    made = own_objective(lambda v: (v.clamp(0, 1) - 0.5) ** 2, range=(-2, 3), start=1.7)
+    found = {finding.cause: finding for finding in check_objective(made, varies=True)}
+    assert not found["flat_objective"].present
+    assert found["no_gradient"].evidence["where"]["kind"] == "clamp"
+    level = own_objective(lambda v: torch.exp(-300 * (v - 1.4) ** 2), range=(-2, 3), start=-1.7)
+    assert not any(finding.present for finding in check_objective(level, varies=True))
+
+
+def test_a_rounding_that_no_gradient_reaches_is_not_at_fault():
+    weights = torch.linspace(-1, 1, 101, dtype=torch.float64)
+
+    def quantised(step: torch.Tensor) -> torch.Tensor:
+        # d/dstep (step round(w / step)) = round(w / step): the rounding cuts nothing.
+        return torch.round(weights / step) * step
+
+    def cut(step: torch.Tensor) -> torch.Tensor:
+        return ((quantised(step).detach() - weights) ** 2).mean() + 0 * step
+
+    def rounded(step: torch.Tensor) -> torch.Tensor:
+        return (torch.round(100 * step) / 100 - 0.3) ** 2
+
+    kinds = []
+    for loss in (cut, rounded):
+        made = own_objective(loss, range=(0.05, 1.0), start=0.5)
+        found = {finding.cause: finding for finding in check_objective(made)}["no_gradient"]
+        assert found.present
+        kinds.append(found.evidence["where"]["kind"])
+    assert kinds == ["detach", "step"]
+
+
+def test_what_is_nowhere_finite_is_not_called_independent():
+    # Rodrigues' formula divides by the angle of rotation: at none, 0/0 whatever is beside it.
+    def loss(pose: torch.Tensor) -> torch.Tensor:
+        angle = pose[:2].norm()
+        axis = pose[:2] / angle
+        return ((axis * torch.sin(angle)).sum() + pose[2] - 1) ** 2
+
+    several = own_objective(loss, range=(-1.0, 1.0), start=(0.0, 0.0, 0.5), target=(0.3, 0.2, 0.4))
+    found = {f.cause: f for f in check_objective(several.along(2, [0.0, 0.0, 0.5]))}
+    assert found["nonfinite_gradient"].present
+    assert not found["flat_objective"].present
+    json.dumps(found["flat_objective"].evidence, allow_nan=False)
+    beside = {f.cause: f for f in check_objective(several.along(2, [0.1, 0.0, 0.5]))}
+    assert not beside["nonfinite_gradient"].present
+
+
 def test_findings_become_json(image):
     findings = check_objective(of(planted.WritesData(), image))
     document = json.loads(json.dumps([f.to_dict() for f in findings], allow_nan=False))

@@ -197,3 +197,14 @@ def test_a_narrow_dip_far_from_the_start_is_no_flat_objective() -> None:
     assert found.verdict == "flat_start"
     flat = gd.diagnose(lambda x: 0 * x + 1, range=(-3, 5), start=4.0, target=1.0, steps=100)
     assert flat.verdict == "flat_objective"
+
+
+def test_a_target_below_every_minimum_is_not_said_to_be_as_low() -> None:
+    # (v - 5)^2 with a dip near 1: at 2.5 it is 6.25 and falls, and the only minimum is above 9.
+    def loss(v: Tensor) -> Tensor:
+        return (v - 5) ** 2 - 6 * torch.exp(-(((v - 1) / 0.3) ** 2))
+
+    found = gd.diagnose(loss, range=(0, 3), start=0.9, target=2.5, lr=0.01, steps=200)
+    assert found.verdict == "target_unreachable"
+    assert "(loss 6.25), from where the loss falls on" in found.headline
+    assert "as low" not in found.headline

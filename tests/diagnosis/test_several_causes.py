@@ -233,3 +233,21 @@ def test_a_trajectory_of_several_comes_back_as_it_was(caught: Facts) -> None:
         np.testing.assert_array_equal(getattr(again.trajectory, name), getattr(path, name))
     assert again.outcome == caught.run.outcome
     assert again.rates.tolist() == caught.run.rates.tolist()
+
+
+def test_what_only_the_start_hides_is_not_called_without_effect() -> None:
+    # The angle of an ellipse has none while it is a circle.
+    way = torch.linspace(0, 6, 40, dtype=torch.float64)
+
+    def outline(v: Tensor) -> Tensor:
+        return 1 / (1 + v[0] ** 2 * torch.cos(way - v[1]) ** 2)
+
+    wanted = outline(torch.tensor([1.0, 0.4], dtype=torch.float64))
+    found = gd.diagnose(
+        lambda v: ((outline(v) - wanted) ** 2).mean(), range=[(0, 2), (-1.5, 1.5)],
+        start=(0.0, 0.1), target=(1.0, 0.4), lr=0.5, steps=100,
+    )  # fmt: skip
+    # The slope of v[0]^2 is zero at 0: there the run stands, and it is no fault of the angle.
+    assert found.run.outcome == "frozen"
+    assert found.verdict != "flat_objective"
+    assert "does not depend" not in found.headline

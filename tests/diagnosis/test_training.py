@@ -195,6 +195,20 @@ def test_lines_of_code_that_torch_cannot_batch() -> None:
     assert not result.elements[0].line_final.is_flat
 
 
+def test_a_frozen_parameter_is_said_to_be() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1))
+    model[0].requires_grad_(False)
+    x = torch.linspace(-1, 1, 16)[:, None]
+    made = gd.Training(model, [(x, 3 * x)], functional.mse_loss)
+    result = gd.diagnose(made, params="0.weight", lr=0.01, steps=20, seeds=0)
+    for element in result.elements:
+        assert element.verdict == "no_gradient"
+        assert element.findings[0].evidence["where"]["kind"] == "frozen"
+        assert element.judgement.helps == "0.weight.requires_grad_()"
+    assert "requires_grad = False" in result.headline
+
+
 @pytest.mark.slow
 def test_a_lower_minimum_is_named_and_the_remedy_frees_the_filter() -> None:
     result = found()

@@ -731,6 +731,43 @@ def test_a_target_that_the_series_missed_is_looked_at():
     assert target.curvature == pytest.approx(bend, rel=1e-9)
 
 
+@pytest.mark.parametrize("is_complex", [True, False])
+def test_the_zero_of_a_squared_modulus_is_a_minimum(is_complex: bool) -> None:
+    # L = 2 - 2 mean cos((w - 0.5) t), L'' = 2 mean t^2 at 0.5, where torch's is 0: |x| has none.
+    t = torch.arange(16, dtype=torch.float64)
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        if is_complex:
+            return (torch.exp(1j * w * t) - torch.exp(0.5j * t)).abs().square().mean()
+        return ((w - 0.5) * t).abs().square().mean()
+
+    landscape = find_critical_points(own_objective(loss, range=(0, 1), start=0.45, target=0.5))
+    (target,) = (point for point in landscape.points if point.is_target)
+    assert (target.value, target.kind) == (0.5, "minimum")
+    assert target.curvature == pytest.approx(2 * float(t.square().mean()), rel=1e-6)
+
+
+def test_a_level_stretch_is_no_second_minimum_at_the_target():
+    # Two bumps that hardly overlap: but for rounding the loss is level away from the target.
+    x = torch.linspace(-10, 10, 200, dtype=torch.float64)
+
+    def bump(center: torch.Tensor | float) -> torch.Tensor:
+        return torch.exp(-((x - center) ** 2) / (2 * 0.3**2))
+
+    def loss(center: torch.Tensor) -> torch.Tensor:
+        return ((bump(center) - bump(3.0)) ** 2).mean()
+
+    landscape = find_critical_points(own_objective(loss, range=(-10, 10), start=2.6, target=3.0))
+    (minimum,) = landscape.attractors
+    assert (minimum.value, minimum.is_target) == (3.0, True)
+    center = torch.tensor(2.6, dtype=torch.float64, requires_grad=True)
+    for _ in range(200):
+        (slope,) = torch.autograd.grad(loss(center), center)
+        center.data -= slope
+        assert landscape.attractor_of(float(center.detach())) is minimum
+    assert float(center.detach()) == pytest.approx(3.0)
+
+
 @pytest.mark.parametrize("target", [0.731, 2.2])
 def test_a_target_on_a_slope_is_no_critical_point(target):
     def slope(value: torch.Tensor) -> torch.Tensor:

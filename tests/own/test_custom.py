@@ -557,6 +557,40 @@ class TestElements:
         assert objective.loss_at(0.6)[0] == pytest.approx(math.cos(0.6) ** 2)
 
 
+class Slope(nn.Module):
+    """d/dx sin(w x), as a model of a differential equation computes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(torch.sin(self.w * x).sum(), x, create_graph=True)
+        return slope
+
+
+def test_a_forward_may_take_derivatives():
+    wanted = 2 * torch.cos(2 * X)
+    functions = {
+        "function": own_objective(
+            lambda w: ((torch.func.functional_call(Slope(), {"w": w}, X) - wanted) ** 2).mean(),
+            range=(1, 3),
+        ),
+        "module": own_objective(
+            Slope(), input=X, target_output=wanted, loss="mse", range=(1, 3), param="w"
+        ),
+    }
+    at = np.array([1.5, 2.0, 2.3])
+    expected = [float(((w * torch.cos(w * X) - wanted) ** 2).mean()) for w in at]
+    for objective in functions.values():
+        np.testing.assert_allclose(objective.loss_at(at), expected, rtol=1e-12, atol=1e-25)
+    training = gd.Training(Slope(), [(X, wanted)], nn.functional.mse_loss)
+    found = gd.diagnose(training, params="w", lr=0.01, steps=200, seeds=0)
+    assert found.verdict == "healthy"
+    assert found.elements[0].final == pytest.approx(2.0, abs=1e-3)
+
+
 def test_a_parameter_called_as_a_column_is():
     class Descent(nn.Module):
         def __init__(self):

@@ -50,6 +50,7 @@ GUESSING, MOST_CLASSES = 2e-3, 5.0
 SAME_ANGLE = 0.01
 DECAYED = 0.1
 ROUNDINGS = 4
+SUMMED = 0.5
 UNKNOWABLE = (
     "a log alone cannot show whether another minimum is in the way, whether the derivative is "
     "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
@@ -173,9 +174,9 @@ class _Judge(LogRun):
         """Returns the looks in their order; the last one always applies."""
         return (
             self._nonfinite, self._too_short, self._overflow, self._reached, self._frozen,
-            self._climbing, self._growing, self._kink, self._repeating, self._hovering,
-            self._wild, self._fallen_back, self._swinging, self._descending, self._stopped,
-            self._resting_elsewhere, self._settled,
+            self._summed, self._climbing, self._growing, self._kink, self._repeating,
+            self._hovering, self._wild, self._fallen_back, self._swinging, self._descending,
+            self._stopped, self._resting_elsewhere, self._settled,
         )  # fmt: skip
 
     def _result(
@@ -283,6 +284,28 @@ class _Judge(LogRun):
                 why += f"the last digit of {value} {self.last_digit:.2g}: plain descent rounds "
                 why += "such steps away. Take a larger rate, or double precision."
         return self._result(verdict, f"{name} never moves{why}")
+
+    def _summed(self) -> Explanation | None:
+        """Gradients that add up: not they are the loss's slopes, but their changes are."""
+        gradients = self.log.gradients
+        if gradients is None or self.stride != 1 or not np.isfinite(gradients).all():
+            return None
+        changes, own = np.diff(self.losses), np.diff(gradients, prepend=0.0)
+        # What is left of the losses' changes by the trapezoidal rule; of level slopes all.
+        left = [
+            float(np.abs(changes - (slopes[1:] + slopes[:-1]) / 2 * self.moves).sum())
+            for slopes in (gradients, own)
+        ]
+        whole = float(np.abs(changes).sum())
+        if left[0] < whole or left[1] > SUMMED * whole:
+            return None
+        text = (
+            "Each logged gradient is the sum of all before it: without optimizer.zero_grad() the "
+            f"steps drive {self.log.value_name} back and forth at any rate. Call it before every "
+            "backward()."
+        )
+        evidence = {"left_by_gradients": left[0] / whole, "left_by_changes": left[1] / whole}
+        return self._result("wrong_gradient", text, evidence)
 
     def _climbing(self) -> Explanation | None:
         """Uphill step after step in one direction, without an end or up to a maximum."""

@@ -475,7 +475,9 @@ def _gradient(element: Judged) -> Judgement | None:
     never, when = since == 0, f" since step {since}" if since else ""
     arrived = bool(facts.run.arrived[element.index])
     evidence = {"since_step": since, "height_of_line": line.height, "arrives": arrived}
-    cut = _ask(element, find_cut)
+    cut, name = _ask(element, find_cut), element.watched.element.name
+    if name not in facts.run.sizes:
+        cut = Cut("frozen", None, name)
     # A line whose range lies beyond a clamp's limits is level too; a ReLU holds responses.
     is_clamped = cut is not None and cut.kind == "clamp" and not cut.target.startswith("relu")
     is_flat = line.is_flat and not (never and not element.line_start.is_flat)
@@ -497,6 +499,8 @@ def _gradient(element: Judged) -> Judgement | None:
     helps = "compute from it with torch operations alone"
     if cut is not None and cut.kind == "clamp":
         helps = "start it inside the limits, or leave the clamp out"
+    elif cut is not None and cut.kind == "frozen":
+        helps = cut.repair
     why = f"no gradient arrives{when}{because}"
     return Judgement("no_gradient", evidence | where, why, helps)
 

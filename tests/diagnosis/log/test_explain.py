@@ -243,6 +243,26 @@ def test_a_sawtooth_in_noise_is_known_by_its_jumps() -> None:
     assert (found.verdict, found.period) == ("step_too_large", 12)
 
 
+@pytest.mark.parametrize("lr", [0.003, 0.05, 0.5])
+@pytest.mark.parametrize("forgets", [True, False])
+def test_gradients_that_add_up_are_no_step_too_large(lr: float, forgets: bool) -> None:
+    # Without zero_grad() x'' = -lr dL/dx: an oscillation that no rate damps.
+    theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([theta], lr=lr)
+    rows = []
+    for step in range(300):
+        if not forgets:
+            optimizer.zero_grad()
+        loss = torch.sin(theta) ** 2
+        loss.backward()
+        rows.append((step, theta.item(), loss.item(), float(theta.grad), lr))
+        optimizer.step()
+    names = ("step", "theta", "loss", "grad", "lr")
+    found = gd.explain(dict(zip(names, np.array(rows).T, strict=True)))
+    assert (found.verdict == "wrong_gradient") == forgets
+    assert ("zero_grad()" in found.headline) == forgets
+
+
 def test_a_parameter_that_no_optimizer_holds() -> None:
     found = gd.explain({"theta": np.ones(50), "loss": np.ones(50), "grad": np.full(50, 0.3)})
     assert found.verdict == "no_gradient"
