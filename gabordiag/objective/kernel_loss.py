@@ -190,10 +190,6 @@ class ExperimentLoss(ScalarLoss):
         """Returns it in float64, on the CPU: not every device has float64."""
         return self.kernels(torch.tensor(self._target, dtype=torch.float64))
 
-    def loss(self, at: Tensor) -> Tensor:
-        """Returns the loss (n,) at n values or points, differentiable."""
-        return self._of_kernels(at.detach()).loss(self.kernels(at))
-
-    def smooth_loss(self, at: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        return self._of_kernels(at.detach()).loss(self.kernels(at), smooth=True)
+    def loss(self, at: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) at n values or points, differentiable; without root, if `smooth`."""
+        return self._of_kernels(at.detach()).loss(self.kernels(at), smooth=smooth)

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -99,19 +99,13 @@ class UserObjective(ScalarLoss):
         """Relative rounding of the losses so far: their own precision may be the coarser one."""
         return max(self.value_eps, float(torch.finfo(self.evaluator.precision).eps))
 
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the losses (n,) at n values, or at coordinates (n, d)."""
-        return self._computed(values, self.takes_root_away)
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        return self._computed(values, self._has_squared)
-
-    def _computed(self, values: Tensor, smooth: bool) -> Tensor:
-        if smooth and self.evaluator.is_root:
+    def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the losses (n,) at n values, or at coordinates (n, d); no root, if `smooth`."""
+        without_root = self._has_squared if smooth else self.takes_root_away
+        if without_root and self.evaluator.is_root:
             return self._evaluate(self.evaluator.smooth, self._inside(values))
         loss = self._evaluate(self.evaluator.loss, self._inside(values))
-        return loss * loss if smooth else loss
+        return loss * loss if without_root else loss
 
     def _inside(self, values: Tensor) -> Tensor:
         """Returns the evaluator's points that belong to values or coordinates."""
@@ -119,7 +113,7 @@ class UserObjective(ScalarLoss):
 
     def _losses(self, points: FloatArray, smooth: bool) -> FloatArray:
         with torch.no_grad():
-            return to_numpy(self._function(smooth)(self.tensor(points)))
+            return to_numpy(self.loss(self.tensor(points), smooth=smooth))
 
     @property
     def _has_squared(self) -> bool:
@@ -128,10 +122,10 @@ class UserObjective(ScalarLoss):
 
     def _by_autograd(self, points: FloatArray, order: int, smooth: bool) -> list[FloatArray]:
         """Returns losses, slopes and, of order 2, second derivatives at points (n,) or (n, d)."""
-        function = self._function(smooth)
+        loss = partial(self.loss, smooth=smooth)
         chunks = torch.split(self.tensor(points), self.batch_size)
         with user_code("computing the gradient"):
-            pieces = [levels_of(function, chunk, order) for chunk in chunks]
+            pieces = [levels_of(loss, chunk, order) for chunk in chunks]
         return [to_numpy(torch.cat(level)) for level in zip(*pieces, strict=True)]
 
     def _doubtful(self, losses: FloatArray, *derivatives: FloatArray) -> npt.NDArray[np.bool_]:
@@ -241,9 +235,9 @@ class UserObjective(ScalarLoss):
 class OwnObjective(UserObjective, Line):
     """A user's function or module along one parameter.
 
-    The derivatives of `smooth_loss` are those of the function that the values show: by autograd
+    The derivatives of the smooth loss are those of the function that the values show: by autograd
     where that agrees with differences of values, by differences where it does not (a graph that
-    is cut). The derivatives of `loss` are what an optimizer would get, right or wrong; zero where
+    is cut). Those of the loss itself are what an optimizer would get, right or wrong; zero where
     no gradient arrives.
 
     Attributes:
@@ -491,7 +485,7 @@ class CustomObjective(UserObjective, Objective):
     def loss_and_gradient(
         self, coordinates: npt.ArrayLike, *, smooth: bool = False
     ) -> tuple[FloatArray, FloatArray]:
-        """Returns losses (n,) and gradients (n, d); of `smooth_loss`, if `smooth`."""
+        """Returns losses (n,) and gradients (n, d), without root, if `smooth`."""
         losses, slopes, *_ = self._levels(coordinates, 1, smooth)
         return losses, slopes
 
