@@ -19,7 +19,7 @@ from gabordiag.errors import InputError
 from gabordiag.landscape.sampled import known_values
 from gabordiag.landscape.series import build_series, fit_series
 from gabordiag.objective.objective import Line, Objective
-from gabordiag.objective.space import FloatArray, middle_and_half
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 
 # Below this part of the largest value, the square root of a series has lost half its digits.
@@ -91,8 +91,7 @@ class SeriesObjective(Line):
             waves = phi[:, None] * torch.arange(len(self._cosines), dtype=phi.dtype)
             return torch.cos(waves) @ self._cosines + torch.sin(waves) @ self._sines
         # cos(k phi) = T_k(cos phi) by recurrence: phi itself has no derivative at the ends.
-        middle, half = middle_and_half(parameter)
-        x = ((middle - values) / half).clamp(-1.0, 1.0)
+        x = ((parameter.middle - values) / (parameter.width / 2)).clamp(-1.0, 1.0)
         before, now = torch.ones_like(x), x
         total = self._cosines[0] * before
         for coefficient in self._cosines[1:]:

@@ -34,7 +34,7 @@ from gabordiag.objective.response import (
     one_thread,
     response_gram,
 )
-from gabordiag.objective.space import FloatArray, Parameter, nodes, value_of
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.results import Data
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
@@ -183,7 +183,7 @@ class ShortcutObjective(GaborLine):
         difference of kernels and g' the kernel's derivative it changes (e^T M e)' by up to
         2 d |e| |g'|, and the derivative of a cosine by 4 d |g| |g'| over the response's energy.
         """
-        values = self.tensor(value_of(self.parameter, nodes(self.parameter, _FIRST_SAMPLES)))
+        values = self.tensor(self.parameter.value(self.parameter.nodes(_FIRST_SAMPLES)))
         kernels, changes = self.kernels_and_changes(values)
         size, eps = self.experiment.kernel_size, torch.finfo(torch.float64).eps
         gram = _GRAM_ROUNDINGS * eps * size**2 * self.energy
@@ -303,8 +303,8 @@ class DirectObjective(GaborLine):
 
 
 def sample_points(parameter: Parameter, count: int) -> Tensor:
-    """Returns a parameter's values at `space.nodes`."""
-    return torch.as_tensor(value_of(parameter, nodes(parameter, count)))
+    """Returns a parameter's values at its nodes."""
+    return torch.as_tensor(parameter.value(parameter.nodes(count)))
 
 
 def _is_spanned(kernels: Tensor, spanning: Tensor) -> bool:

@@ -56,7 +56,7 @@ class ScalarLoss(ABC):
 
     @abstractmethod
     def loss(self, values: Tensor, /, *, smooth: bool = False) -> Tensor:
-        """Returns the loss (n,) at n values or points, differentiable; without root, if `smooth`."""
+        """Returns the loss (n,) at n values or points, differentiable; no root, if `smooth`."""
 
     def squared(self) -> Self | None:
         """Returns the same objective with the root of its loss taken away, or None without one."""
