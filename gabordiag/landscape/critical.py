@@ -174,10 +174,8 @@ def kink_slope(objective: Line, value: float, curvature: float) -> float:
     slope = math.sqrt(curvature / 2)
     parameter = objective.parameter
     step = _BESIDE_KINK * parameter.width
-    beside = [value - step, value + step]
-    if parameter.period is None:
-        beside = [place for place in beside if parameter.low <= place <= parameter.high]
-    zero, *above = objective.loss_at([value, *beside])
+    beside = np.array([value - step, value + step])
+    zero, *above = objective.loss_at([value, *beside[parameter.room(beside) >= 0]])
     steepest = float(max(above) - zero) / step
     return slope if abs(steepest - slope) <= _SAME_SLOPE * slope else steepest
 
@@ -209,7 +207,7 @@ def _rises(smooth: Function, parameter: Parameter, values: FloatArray) -> FloatA
     offsets = parameter.width * _DISTANCES
     points = values[None, :, None] + np.array([-1.0, 1.0])[:, None, None] * offsets
     rises = np.full(points.shape, np.nan)
-    inside = (points >= parameter.low) & (points <= parameter.high) | (parameter.period is not None)
+    inside = parameter.room(points) >= 0
     rises[inside] = smooth(points[inside])
     return rises - smooth(values)[None, :, None]
 

@@ -526,9 +526,7 @@ def landmarks(parameter: Parameter) -> FloatArray:
         return np.empty(0)
     shares = np.concatenate([-_BESIDE_TARGET, [0.0], _BESIDE_TARGET[::-1]])
     values = parameter.target + parameter.width * shares
-    if parameter.period is None:
-        return parameter.angle(values[(values >= parameter.low) & (values <= parameter.high)])
-    return np.mod(parameter.angle(values), 2 * math.pi)
+    return np.mod(parameter.angle(values[parameter.room(values) >= 0]), 2 * math.pi)
 
 
 def sign_changes(

@@ -56,7 +56,7 @@ class KernelLoss:
         return residual, response, self.target_response
 
     def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
-        """Returns the loss (n,) of kernels (n, K, K), differentiable; no root, if `smooth`."""
+        """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
         return self._definition(smooth).compressed(*self._parts(kernels))
 
     def _definition(self, smooth: bool) -> Loss:
@@ -93,7 +93,7 @@ class WholeImages:
         return part
 
     def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
-        """Returns the loss (n,) of kernels (n, K, K), differentiable; no root, if `smooth`."""
+        """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
         definition = find_loss(self.experiment.loss)
         definition = definition.smooth if smooth else definition
         if not self.experiment.has_many_images:

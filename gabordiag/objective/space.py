@@ -112,6 +112,13 @@ class Parameter:
             return difference
         return difference - self.period * np.round(difference / self.period)
 
+    def room(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns how far values are inside the range, negative outside; a period has no end."""
+        array = np.asarray(values, dtype=np.float64)
+        if self.period is not None:
+            return np.full(array.shape, math.inf)
+        return np.minimum(array - self.low, self.high - array)
+
     def grid(
         self, low: float | None = None, high: float | None = None, points: int = 2
     ) -> FloatArray:
