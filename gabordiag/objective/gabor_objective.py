@@ -136,7 +136,6 @@ class GaborObjective(ExperimentLoss, Objective):
         together = CompressedResponse(
             share * torch.cat([single.weights for single in chosen]),
             share * torch.cat([single.extra for single in chosen]),
-            chosen[0].rank,
         )
         part.__dict__["_whole"] = replace(whole, compressed=together)
         return part

@@ -117,10 +117,6 @@ class Derived(ScalarLoss):
         """Which images the source's loss is the mean over."""
         return self._source.images
 
-    def begin_step(self) -> None:
-        """Begins a step of the source."""
-        self._source.begin_step()
-
 
 class Line(ScalarLoss):
     """A scalar loss of one scalar parameter, elementwise over values (n,)."""
