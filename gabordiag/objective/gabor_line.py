@@ -269,17 +269,11 @@ class ShortcutObjective(GaborLine):
 class DirectObjective(GaborLine):
     """By conv2d on the whole image, or on one image after the other, at every evaluation."""
 
-    @cached_property
-    def _whole(self) -> WholeImages:
-        return WholeImages(self.experiment, self.target_kernel())
-
-    def _of_kernels(self, at: Tensor) -> WholeImages:
-        return self._whole
-
     def on_images(self, indices: Sequence[int]) -> DirectObjective:
         """Returns the same objective on some of the many images."""
-        part = DirectObjective(self.experiment, self.parameter.name)
-        part.__dict__["_whole"] = self._whole.on_images(indices)
+        part, whole = DirectObjective(self.experiment, self.parameter.name), self._whole
+        assert isinstance(whole, WholeImages)
+        part.__dict__["_whole"] = whole.on_images(indices)
         return part
 
     def by_definition(self, value: float) -> tuple[float, float]:
@@ -337,21 +331,16 @@ def kernel_table(objective: Line, prefix: str = "") -> Data:
     return {f"{prefix}kernels.npz": columns}
 
 
-def least_squares_kernel(objective: ShortcutObjective) -> Tensor:
-    """Returns the kernel (K, K) of least norm whose response is nearest to the target's.
+def least_squares_kernel(weights: Tensor, target: Tensor) -> Tensor:
+    """Returns the kernel (K, K) of least norm whose response is nearest to a target's.
 
-    With compressed responses W g and target t:  g = pinv(W) t, weak directions left out.
+    With compressed responses W g, W (r, K^2), and target t (r,):  g = pinv(W) t, weak directions
+    left out.
     """
-    size = objective.experiment.kernel_size
-    return solve_kernel(objective.compressed.weights, objective.target_response, size)
-
-
-def solve_kernel(weights: Tensor, response: Tensor, size: int) -> Tensor:
-    """Returns the same of compressed responses W (r, K^2), a target's (r,), and K."""
     # On busy cores a second thread makes it fifty times slower.
     with one_thread():
         inverse: Tensor = torch.linalg.pinv(weights.double(), rtol=_CUTOFF)
-    return (inverse @ response.double()).reshape(size, size).cpu()
+    return (inverse @ target.double()).reshape(-1, math.isqrt(len(inverse))).cpu()
 
 
 def kernel_orientation(kernel: Tensor) -> float:

@@ -147,9 +147,6 @@ class GaborObjective(ExperimentLoss, Objective):
             return WholeImages(experiment, self.target_kernel())
         return self._through(experiment.everywhere_even if self._is_even else experiment.everywhere)
 
-    def _of_kernels(self, at: Tensor) -> KernelLoss | WholeImages:
-        return self._whole
-
     def _arguments(self, at: Tensor) -> dict[str, Any]:
         moved = zip(self.space.names, self._values(at).unbind(-1), strict=True)
         return {**self._fixed, **dict(moved)}

@@ -162,9 +162,13 @@ class ExperimentLoss(ScalarLoss):
         """Returns the arguments of `gabor_kernel` at n values or points, the fixed ones as well."""
         raise NotImplementedError
 
+    @cached_property
+    def _whole(self) -> KernelLoss | WholeImages:
+        return WholeImages(self.experiment, self.target_kernel())
+
     def _of_kernels(self, at: Tensor) -> KernelLoss | WholeImages:
         """Returns what gives the loss of the kernels at n values or points."""
-        raise NotImplementedError
+        return self._whole
 
     def _through(self, compressed: CompressedResponse) -> KernelLoss:
         here, is_noisy = compressed.to(self.dtype, self.device), self.experiment.target_noise > 0
