@@ -102,10 +102,9 @@ class UserObjective(ScalarLoss):
     def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
         """Returns the losses (n,) at n values, or at coordinates (n, d); no root, if `smooth`."""
         without_root = self._has_squared if smooth else self.takes_root_away
-        if without_root and self.evaluator.is_root:
-            return self._evaluate(self.evaluator.smooth, self._inside(values))
-        loss = self._evaluate(self.evaluator.loss, self._inside(values))
-        return loss * loss if without_root else loss
+        is_known = without_root and self.evaluator.is_root
+        loss = self._evaluate(self._inside(values), is_known)
+        return loss * loss if without_root and not is_known else loss
 
     def _inside(self, values: Tensor) -> Tensor:
         """Returns the evaluator's points that belong to values or coordinates."""
@@ -179,7 +178,7 @@ class UserObjective(ScalarLoss):
         value = self._tried[:1].requires_grad_()
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with torch.enable_grad(), hooks:
-            self._one_by_one(self.evaluator.loss, value)
+            self._one_by_one(value)
         return sum(kept)
 
     def _batches(self, values: Tensor) -> bool:
@@ -189,7 +188,7 @@ class UserObjective(ScalarLoss):
             leaf = values.clone().requires_grad_()
             try:
                 with torch.enable_grad():
-                    loss = evaluate(self.evaluator.loss, leaf)
+                    loss = evaluate(leaf)
                     slope = gradient_of(loss.sum(), leaf)
             except Exception:
                 # What torch cannot batch raises many kinds of errors; whether the user's code is
@@ -207,25 +206,26 @@ class UserObjective(ScalarLoss):
         agrees: Tensor = (batched - single).abs() <= math.sqrt(self.value_eps) * scale
         return bool(agrees.all())
 
-    def _evaluate(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    def _evaluate(self, values: Tensor, smooth: bool) -> Tensor:
         self.samples += len(values)
         if len(values) == 0:
             return values.new_empty(0)
         if len(values) == 1 or self.batch_size == 1:
-            return self._one_by_one(one, values)
+            return self._one_by_one(values, smooth)
         parts = torch.split(values, self.batch_size)
-        return torch.cat([self._batched(one, part) for part in parts])
+        return torch.cat([self._batched(part, smooth) for part in parts])
 
-    def _one_by_one(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    def _one_by_one(self, values: Tensor, smooth: bool = False) -> Tensor:
         results = []
         with self.streams():
             for count, value in enumerate(values, 1):
-                results.append(one(value))
+                results.append(self.evaluator.loss(value, smooth=smooth))
                 if self.progress is not None and len(values) > 1:
                     self.progress(count, len(values))
         return torch.stack(results)
 
-    def _batched(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    def _batched(self, values: Tensor, smooth: bool = False) -> Tensor:
+        one = partial(self.evaluator.loss, smooth=smooth)
         with self.streams(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
             result: Tensor = torch.func.vmap(one, randomness="different")(values)
@@ -247,12 +247,11 @@ class OwnObjective(UserObjective, Line):
 
     nodes, spread = 128, 160
 
-    def _evaluate(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-        losses = super()._evaluate(one, values)
-        is_smooth = one != self.evaluator.loss
+    def _evaluate(self, values: Tensor, smooth: bool) -> Tensor:
+        losses = super()._evaluate(values, smooth)
         for value, loss in zip(values.tolist(), losses.tolist(), strict=True):
             if math.isfinite(loss):
-                self._seen[value] = loss, is_smooth
+                self._seen[value] = loss, smooth
         return losses
 
     def known(self, since: int = 0) -> tuple[FloatArray, FloatArray]:
@@ -286,10 +285,10 @@ class OwnObjective(UserObjective, Line):
             vars(other).pop(name, None)
         other._seen = {}
 
-        def changed(run: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-            def run_otherwise(point: Any) -> Tensor:
+        def changed(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def run_otherwise(point: Any, **options: Any) -> Tensor:
                 with mode or nullcontext():
-                    loss = run(point)
+                    loss = run(point, **options)
                 return loss**2 if squared else loss
 
             return run_otherwise
@@ -550,10 +549,9 @@ class CustomObjective(UserObjective, Objective):
         def on_line(step: Tensor) -> Tensor:
             point = (middle + step * way).to(self.dtype)
             value = self._inside(point)
-            if self._has_squared and self.evaluator.is_root:
-                return self.evaluator.smooth(value)
-            loss = self.evaluator.loss(value)
-            return loss * loss if self._has_squared else loss
+            is_known = self._has_squared and self.evaluator.is_root
+            loss = self.evaluator.loss(value, smooth=is_known)
+            return loss * loss if self._has_squared and not is_known else loss
 
         evaluator = FunctionLoss(on_line, np.array(_TRIED))
         evaluator.dtype = self.dtype
