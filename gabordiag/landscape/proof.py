@@ -41,7 +41,7 @@ NOISY = 1e-4
 
 def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certificate]:
     """Returns brackets (m, 2) of one root each, in phi, unproven stretches (k, 2), certificate."""
-    certificate = partial(Certificate, error=series.error)
+    certificate = partial(Certificate, error_bound=series.error)
     nothing = np.empty((0, 2))
     if not series.is_resolved:
         return nothing, nothing, certificate("none", _why_unresolved(series))
