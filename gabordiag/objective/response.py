@@ -365,7 +365,8 @@ def _fft_responses(strip: Tensor, workspace: GramWorkspace, sums: Tensor, out: T
 def _fast_length(n: int) -> int:
     """The smallest 2^a 3^b 5^c that is at least n: lengths that FFTs are quick at."""
     odd = (3**b * 5**c for b, c in itertools.product(range(21), range(15)))
-    return min(factor << max(0, math.ceil(math.log2(n / factor))) for factor in odd)
+    best: int = min(factor << max(0, math.ceil(math.log2(n / factor))) for factor in odd)
+    return best
 
 
 def patch_gram(padded: Tensor, kernel_size: int, extra: Tensor | None = None) -> Tensor:
