@@ -102,9 +102,7 @@ class Probes:
         spacing = noise_spacing(width, float(np.abs(places).max()), objective.value_eps)
         ends = parameter.low, parameter.high, is_ended
         compared, self.reach = places_inside(places, *ends, spacing)
-        if is_ended:
-            outside = (places < parameter.low) | (places > parameter.high)
-            self.reach[outside] = 1e-3 * width
+        self.reach[parameter.room(places) < 0] = 1e-3 * width
         # Where no noise can be measured, the largest of all.
         beside, _ = places_inside(compared, *ends, 5 * spacing)
         noises = noise_at(objective.loss_once, beside, spacing)
@@ -397,14 +395,11 @@ def _follows_closely(probes: Probes, use: npt.NDArray[np.bool_]) -> npt.NDArray[
     """Whether the gradient at the places in use fits the loss close up, as far as it is defined."""
     objective, places, reach = probes.objective, probes.places[use], probes.reach[use]
     parameter = objective.parameter
-    low, high = parameter.low, parameter.high
-    inside = np.ones(len(places), dtype=np.bool_)
-    if parameter.period is None:
-        inside = np.minimum(places - low, high - places) >= _STEPPED * reach
+    inside = parameter.room(places) >= _STEPPED * reach
     fits = np.zeros(len(places), dtype=np.bool_)
     if inside.any():
         loss, slopes = objective.loss_at, probes.autograd[use][inside]
-        noise = measure_fine_noise(loss, low, high, objective.value_eps)
+        noise = measure_fine_noise(loss, parameter.low, parameter.high, objective.value_eps)
         fits[inside] = follows_closely(loss, places[inside], slopes, reach[inside], noise)
     return fits
 

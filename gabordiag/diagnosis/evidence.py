@@ -230,8 +230,7 @@ class _Bench(ABC):
         for index, parameter in enumerate(self.space.parameters):
             beside = np.tile(point, (len(_BESIDE_KINK), len(_SIDES), 1))
             beside[..., index] += parameter.tolerance * np.outer(_BESIDE_KINK, _SIDES)
-            at_end = (beside < parameter.low) | (beside > parameter.high)
-            if parameter.period is None and at_end[..., index].any():
+            if (parameter.room(beside[..., index]) < 0).any():
                 continue
             near, nearer = (self._gradients(places)[:, index] for places in beside)
             if not ((nearer * _SIDES > 0).all() and (near * _SIDES > 0).all()):
@@ -290,9 +289,7 @@ class LineBench(_Bench):
         if landscape.target is not None or landscape.certificate.is_isolated:
             return landscape.target is not None
         places = goal + parameter.tolerance * np.linspace(-1, 1, _LOOKED_AT)
-        if parameter.period is None:
-            places = places[(places >= parameter.low) & (places <= parameter.high)]
-        losses = self.line.loss_at(places)
+        losses = self.line.loss_at(places[parameter.room(places) >= 0])
         return 0 < int(np.argmin(losses)) < len(losses) - 1
 
     @cached_property

@@ -76,7 +76,7 @@ class ReadoutDiagnosis(TrainingDiagnosis):
             {
                 "name": watched.label,
                 "parameter": watched.group,
-                "tensor": watched.element.name,
+                "tensor": watched.name,
                 "filter": watched.row,
                 "start": float(values[0]),
                 "final": finite_or_none(float(values[-1])),

@@ -34,7 +34,6 @@ from gabordiag.objective.gabor_line import (
     ShortcutObjective,
     kernel_orientation,
     least_squares_kernel,
-    solve_kernel,
 )
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.space import FloatArray
@@ -254,14 +253,13 @@ def _solved_kernel(facts: Facts) -> Tensor | None:
     if "theta" not in facts.space.names:
         return None
     if isinstance(facts.line, ShortcutObjective):
-        return least_squares_kernel(facts.line)
+        return least_squares_kernel(facts.line.compressed.weights, facts.line.target_response)
     if not isinstance(facts.objective, GaborObjective):
         return None
     experiment = facts.objective.experiment
-    size, compressed = experiment.kernel_size, experiment.everywhere
-    values = experiment.target_parameters.to_dict()
-    target = gabor_kernel(**values, kernel_size=size, dtype=torch.float64)
-    return solve_kernel(compressed.weights, compressed(target) + compressed.extra, size)
+    values, compressed = experiment.target_parameters.to_dict(), experiment.everywhere
+    target = gabor_kernel(**values, kernel_size=experiment.kernel_size, dtype=torch.float64)
+    return least_squares_kernel(compressed.weights, compressed(target) + compressed.extra)
 
 
 def global_search(facts: Facts) -> Remedy | None:

@@ -19,11 +19,11 @@ from gabordiag.diagnosis.evidence import Bench, Facts, arrival, with_lowest_as_t
 from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
-from gabordiag.dynamics.run import Optimization, Run, StepListener, condition_at, judge, run
+from gabordiag.dynamics.run import Optimization, Run, StepListener, judge, run
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import still_holds
-from gabordiag.landscape.surface import PairSurface, pair_surfaces
+from gabordiag.landscape.surface import PairSurface, condition, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.objective import Line, Objective, OfLine, over_points
 from gabordiag.own.plain_loop import PlainLoop, as_plain_loop
@@ -206,7 +206,7 @@ def diagnose_objective(
         windows=None if blocked or is_costly else facts.windows,
         remedies=remedies,
         jump_story=tell_jumps(facts),
-        target_hessian=None if sweep else condition_at(objective, objective.goals[0]),
+        target_hessian=None if sweep else condition(objective, objective.goals[0]),
         pairs=() if sweep else pair_surfaces(objective, made_run.trajectory.values),
     )
 

@@ -182,11 +182,9 @@ def _exponents(
 
 def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
     """Returns L'' of the loss (n,), or NaN: from its series, or where that ripples, itself."""
-    series, parameter = build_series(objective), objective.parameter
+    series = build_series(objective)
     finite = np.isfinite(values)
-    resolved = finite & series.stands_for(objective)
-    if parameter.period is None:
-        resolved &= (values >= parameter.low) & (values <= parameter.high)
+    resolved = finite & series.stands_for(objective) & (objective.parameter.room(values) >= 0)
     curvatures = np.full(len(values), np.nan)
     curvatures[resolved] = series.evaluate(values[resolved], is_root=objective.is_root)[2]
     asked = finite & ~resolved

@@ -321,7 +321,7 @@ def sweep_network(
         )
     rates = rates_of(training, watched, lr, settings.lr)
     weights = Weights(training)
-    if kind == "axes" and not {w.element.name for w in watched} <= set(weights.learned):
+    if kind == "axes" and not {w.name for w in watched} <= set(weights.learned):
         raise UsageError("axes are learned numbers, and requires_grad is False for one of these.")
     if weights.count < 2:
         raise UsageError("a plane needs a model with at least 2 learned weights.")
@@ -410,7 +410,7 @@ def _measure_sharpness(
     if lr is None:
         reason = "There is no single learning rate to compare with."
     count = loss.weights.count
-    learned = [w for w in run.watched if w.element.name in loss.weights.learned]
+    learned = [w for w in run.watched if w.name in loss.weights.learned]
     places = [place for watched in learned for place in loss.weights.places(watched)]
     chosen = np.unique(np.linspace(0, len(path) - 1, _CURVED).round().astype(int)).tolist()
 

@@ -385,16 +385,13 @@ def _slopes(space: Space, gradients: FloatArray) -> FloatArray:
 
 
 def judge(
-    objective: Objective | Line,
+    objective: Objective,
     settings: OptimizerSettings,
     landscape: Landscape | None,
     trajectory: Trajectory,
-    rates: FloatArray | None = None,
+    rates: FloatArray,
 ) -> Run:
-    """Turns a trajectory into a `Run`; the rates (d,) are the settings' by default."""
-    objective = over_points(objective)
-    if rates is None:
-        rates = objective.space.rates(settings.lr)
+    """Turns a trajectory, made with learning rates (d,), into a `Run`."""
     losses = trajectory.losses
     minimum = hessian = lyapunov = trusted = None
     products: Sequence[float | None]
@@ -409,7 +406,7 @@ def judge(
     else:
         (minimum,) = minima_near(objective, trajectory.values[-1:])
         around = _around_end(objective, trajectory, minimum)
-        hessian = condition_at(objective, trajectory.values[-1] if minimum is None else minimum)
+        hessian = condition(objective, trajectory.values[-1] if minimum is None else minimum)
         finite = losses[np.isfinite(losses)]
         largest, smallest = (f(finite) if len(finite) else 0.0 for f in (np.max, np.min))
         at = jump_steps(losses, largest - smallest)
@@ -477,16 +474,6 @@ def sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> list
         float(np.linalg.eigvalsh(h * roots)[-1]) if np.isfinite(h).all() else None
         for h in objective.hessian(objective.space.coordinates(values))
     ]
-
-
-def condition_at(objective: Objective, at: FloatArray) -> dict[str, Any]:
-    """Returns what the Hessian at values (d,) says; see `condition`."""
-    spectrum = np.full(len(at), math.nan)
-    if np.isfinite(at).all():
-        hessian = objective.hessian(objective.space.coordinates(at)[None], smooth=True)[0]
-        if np.isfinite(hessian).all():
-            spectrum = np.linalg.eigvalsh(hessian)
-    return condition(spectrum)
 
 
 def _around_end(

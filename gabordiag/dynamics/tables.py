@@ -144,7 +144,7 @@ class TabulatedObjective(Line):
         lowest = min([landscape.smallest_loss, *(point.loss for point in landscape.points)])
         self._floor = 0.0 if lowest >= 0 else -math.inf
 
-    def loss(self, values: Tensor) -> Tensor:
+    def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""
         return torch.from_numpy(self.tables[0](values.numpy()))
 

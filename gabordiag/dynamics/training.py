@@ -101,7 +101,7 @@ def rates_of(
     names = [name for name, _ in training.model.named_parameters()]
     given = dict(lr) if isinstance(lr, Mapping) else {OTHERS: float(lr)}
     rest = float(given.pop(OTHERS, default))
-    kept = {watched_.group: watched_.element.name for watched_ in watched}
+    kept = {watched_.group: watched_.name for watched_ in watched}
     rates = dict.fromkeys(names, rest)
     for name in sorted(given, key=len):
         place = kept.get(name, name)
@@ -176,7 +176,7 @@ def _place(training: Training, watched: Sequence[Watched], starts: Mapping[str, 
     state = training.state()
     for element in watched:
         if element.label in starts:
-            name = element.element.name
+            name = element.name
             state[name] = element.placed(state[name], [starts[element.label]])[0]
     training.load(state)
 
@@ -225,7 +225,7 @@ class _Trainer:
         self.listener: Callable[[Step], None] | None = None
         parameters = dict(training.model.named_parameters())
         self.learned = {name: p for name, p in parameters.items() if p.requires_grad}
-        self.tensors = {w.element.name: parameters[w.element.name] for w in watched}
+        self.tensors = {w.name: parameters[w.name] for w in watched}
         self.turning = {name: _Turning(parameters[name], k) for name, k in turning.items()}
         moved = self.learned | {name: turned.vector for name, turned in self.turning.items()}
         self.moved = {name: moved.get(name, tensor) for name, tensor in self.tensors.items()}
@@ -331,7 +331,7 @@ class _Trainer:
 
     def rates_now(self) -> list[float]:
         rates = {name: float(group["lr"]) for name, group in self._groups().items()}
-        return [rates.get(element.element.name, 0.0) for element in self.watched]
+        return [rates.get(element.name, 0.0) for element in self.watched]
 
     def divisors(self) -> FloatArray | None:
         """Returns what the elements' gradients are divided by (d,), NaN where they are not."""
@@ -346,8 +346,8 @@ class _Trainer:
         is_vector = self.turning or any(watched.kind == "vector" for watched in self.watched)
         if not found or is_vector:
             return None
-        elements = [watched.element for watched in self.watched]
-        at = [found[e.name].reshape(-1)[e.index] if e.name in found else np.nan for e in elements]
+        watched = self.watched
+        at = [found[w.name].reshape(-1)[w.index] if w.name in found else np.nan for w in watched]
         return np.array([float(divisor) for divisor in at])
 
     def take(self, loss: float) -> None:
@@ -391,14 +391,13 @@ class _Trainer:
         raw, slopes = torch.stack(self.raw[rows], dim=1).double().cpu().numpy()
         columns = []
         for watched in self.watched:
-            place = self._offsets[watched.element.name] + watched.element.index
+            place = self._offsets[watched.name] + watched.place.start
             coordinate, slope = raw[:, place], slopes[:, place]
             value = coordinate
             if watched.kind == "log":
                 with np.errstate(over="ignore"):
                     value = np.exp(coordinate)
             elif watched.kind == "vector":
-                place += watched.element.index
                 cos, sin = raw[:, place], raw[:, place + 1]
                 value = coordinate = np.unwrap(np.arctan2(sin, cos)) / 2
                 slope = 2 * (cos * slopes[:, place + 1] - sin * slopes[:, place])
@@ -412,7 +411,7 @@ class _Trainer:
         values, coordinates, gradients = self._read(slice(None))
         norms = torch.stack(self.norms).double().cpu().numpy()
         sizes = dict(zip(self.learned, norms.T, strict=True))
-        arrived = np.array([self.arrived[w.element.name] for w in self.watched])
+        arrived = np.array([self.arrived[w.name] for w in self.watched])
         snapshots = torch.stack(self.snapshots) if self.snapshots else None
         return TrainingRun(
             self.watched, self.settings, self.rates, values, coordinates,

@@ -50,15 +50,7 @@ from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.objective import Line
 from gabordiag.objective.response import output_shape
-from gabordiag.objective.space import (
-    FloatArray,
-    Parameter,
-    angle_of,
-    middle_and_half,
-    nodes,
-    span_of,
-    value_of,
-)
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.results import Data, Result
 
 # The smooth loss there, relative to its largest value, up to which a zero is taken as exact: it is
@@ -135,7 +127,7 @@ class FactoredSeries:
         parameter, c = self.parameter, self.quotient.waves
         origin = parameter.low if self.zero is None else self.zero
         if parameter.period is not None:
-            begins = angle_of(self.quotient.parameters[0], np.array([origin]))
+            begins = self.quotient.parameters[0].angle(np.array([origin]))
             c = c * np.exp(1j * np.arange(len(c)) * begins)
         return {
             "period": parameter.period,
@@ -152,7 +144,7 @@ class FactoredSeries:
 def factor_series(objective: Line, landscape: Landscape) -> FactoredSeries:
     """Returns the series of the smooth loss with the goal's zero taken out, where it has one."""
     parameter, smooth = objective.parameter, build_series(objective).smooth
-    values = value_of(parameter, span_of(parameter) * (np.arange(_CHECKED) + _SHIFT) / _CHECKED)
+    values = parameter.value(parameter.span * (np.arange(_CHECKED) + _SHIFT) / _CHECKED)
     exact = _smooth(objective, values)
     largest = float(np.abs(exact).max())
 
@@ -173,15 +165,15 @@ def _quotient(objective: Line, zero: float, degree: int) -> Series:
     parameter = objective.parameter
     if parameter.period is None:
         # As many nodes as keep the nearest one farthest from the zero.
-        at = angle_of(parameter, np.array([zero]))
+        at = parameter.angle(np.array([zero]))
         counts = range(degree + _SPARE, degree + 2 * _SPARE)
-        count = max(counts, key=lambda n: n * float(np.abs(nodes(parameter, n) - at).min()))
+        count = max(counts, key=lambda n: n * float(np.abs(parameter.nodes(n) - at).min()))
     else:
         # The zero lies halfway between two nodes.
         count = 2 * degree + _SPARE
         low = zero + parameter.period / (2 * count)
         parameter = replace(parameter, low=low, high=low + parameter.period)
-    values = value_of(parameter, nodes(parameter, count))
+    values = parameter.value(parameter.nodes(count))
     samples = _smooth(objective, values) / _weight(parameter, zero, values)
     series = Series.from_samples((parameter,), samples)
     return series.chopped(_NEGLIGIBLE * float(np.abs(series.coefficients).max()))
@@ -198,7 +190,7 @@ def _weight(parameter: Parameter, zero: float | None, values: FloatArray) -> Flo
         # 1 - cos u without its cancellation.
         half_sine: FloatArray = np.sin(math.pi / parameter.period * (values - zero))
         return 2 * half_sine**2
-    return ((values - zero) / middle_and_half(parameter)[1]) ** 2
+    return ((values - zero) / (parameter.width / 2)) ** 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -145,7 +145,8 @@ def _slopes_decide(objective: Line, series: LossSeries) -> bool:
     low, high = parameter.low, parameter.high
     # A loss in single precision may be a staircase: level from one place to the next.
     rounding = objective.loss_eps * series.smooth.bound(0)
-    least = NOISY * np.ptp(series.smooth.derivatives(np.linspace(0, series.span, _BETWEEN), 0)[0])
+    angles = np.linspace(0, parameter.span, _BETWEEN)
+    least = NOISY * np.ptp(series.smooth.derivatives(angles, 0)[0])
     if noise > least:
         noise = measure_fine_noise(smooth_level(objective), low, high, EPS)
     if max(noise, rounding) <= least:
@@ -175,10 +176,8 @@ def kink_slope(objective: Line, value: float, curvature: float) -> float:
     slope = math.sqrt(curvature / 2)
     parameter = objective.parameter
     step = _BESIDE_KINK * parameter.width
-    beside = [value - step, value + step]
-    if parameter.period is None:
-        beside = [place for place in beside if parameter.low <= place <= parameter.high]
-    zero, *above = objective.loss_at([value, *beside])
+    beside = np.array([value - step, value + step])
+    zero, *above = objective.loss_at([value, *beside[parameter.room(beside) >= 0]])
     steepest = float(max(above) - zero) / step
     return slope if abs(steepest - slope) <= _SAME_SLOPE * slope else steepest
 
@@ -210,7 +209,7 @@ def _rises(smooth: Function, parameter: Parameter, values: FloatArray) -> FloatA
     offsets = parameter.width * _DISTANCES
     points = values[None, :, None] + np.array([-1.0, 1.0])[:, None, None] * offsets
     rises = np.full(points.shape, np.nan)
-    inside = (points >= parameter.low) & (points <= parameter.high) | (parameter.period is not None)
+    inside = parameter.room(points) >= 0
     rises[inside] = smooth(points[inside])
     return rises - smooth(values)[None, :, None]
 
@@ -305,7 +304,8 @@ def find_critical_points(objective: Line) -> Landscape:
     # A root that equals the target to rounding is replaced by the target itself.
     reach = np.full(len(values), _SAME_ROOT * parameter.width)
     values = np.sort(snapped(smooth_level(objective), parameter, values, reach, 0.0))
-    losses, gradients = objective.derivatives(series.value(np.linspace(0, series.span, _GRID)))
+    places = parameter.value(np.linspace(0, parameter.span, _GRID))
+    losses, gradients = objective.derivatives(places)
     hold_against_all(asked)
     losses = np.append(losses, [(jump.loss_below, jump.loss_above) for jump in jumps])
     largest = float(losses.max())
@@ -390,13 +390,14 @@ def _roots(series: LossSeries, brackets: FloatArray, doubtful: FloatArray) -> Fl
     followed to the change, otherwise the middle stands for what may be a double root. D is even in
     phi at an interval's ends, so the middle of a stretch there is the end.
     """
-    if series.parameter.period is None:
+    parameter = series.parameter
+    if parameter.period is None:
         doubtful = np.where(doubtful[:, :1] <= 0, 0.0, doubtful)
-        doubtful = np.where(doubtful[:, 1:] >= series.span, series.span, doubtful)
+        doubtful = np.where(doubtful[:, 1:] >= parameter.span, parameter.span, doubtful)
     low, high = np.concatenate([brackets, doubtful]).T
     crossed = np.sign(series.slope(low)) != np.sign(series.slope(high))
     crossings = bisect(series.slope, low[crossed], high[crossed])
-    return series.value(np.concatenate([crossings, (low + high)[~crossed] / 2]))
+    return parameter.value(np.concatenate([crossings, (low + high)[~crossed] / 2]))
 
 
 def _polish(objective: Line, values: FloatArray) -> FloatArray:
@@ -516,7 +517,7 @@ def _slopes(
     An error e of D near a double root splits it into two that lie sqrt(2 e / |D''|) apart, with
     slopes up to sqrt(2 e |D''|): without a proof, no smaller slope counts.
     """
-    _, slope, curvature = series.derivative.derivatives(series.angle(values), 2)
+    _, slope, curvature = series.derivative.derivatives(series.parameter.angle(values), 2)
     rounding = np.full_like(slope, series.slope_error)
     if not certified:
         rounding = np.maximum(rounding, 4 * np.sqrt(series.error * np.abs(curvature)))

@@ -36,7 +36,7 @@ class Certificate:
         resolution: In the parameter's unit; None unless `resolved`.
         is_isolated: Each root of the series' derivative lies in a cell of its own, whatever the
             series stands for; `cells` says how many it took.
-        error: Bound on the series' error that it includes, in units of the derivative.
+        error_bound: On the series' error that it includes, in units of the derivative.
     """
 
     basis: str
@@ -44,7 +44,7 @@ class Certificate:
     resolution: float | None = None
     is_isolated: bool = False
     cells: int = 0
-    error: float | None = 0.0
+    error_bound: float | None = 0.0
 
     @property
     def certified(self) -> bool:
@@ -53,14 +53,7 @@ class Certificate:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        fields = asdict(self)
-        return {"error_bound": finite_or_none(fields.pop("error")), **fields}
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Certificate:
-        """Returns the certificate of a result's JSON: the inverse of `to_dict`."""
-        names = ("basis", "reason", "resolution", "is_isolated", "cells", "error_bound")
-        return cls(*(saved[name] for name in names))
+        return {**asdict(self), "error_bound": finite_or_none(self.error_bound)}
 
 
 @dataclass(frozen=True)
@@ -171,7 +164,7 @@ class Landscape:
         return cls(
             Parameter.from_dict(saved),
             tuple(map(CriticalPoint.from_dict, saved["critical_points"])),
-            Certificate.from_dict(saved["certificate"]),
+            Certificate(**saved["certificate"]),
             **{name: saved[name] for name in sizes},
             discontinuities=tuple(map(Discontinuity.from_dict, saved["discontinuities"])),
             images=saved.get("images"),

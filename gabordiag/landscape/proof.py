@@ -41,7 +41,7 @@ NOISY = 1e-4
 
 def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certificate]:
     """Returns brackets (m, 2) of one root each, in phi, unproven stretches (k, 2), certificate."""
-    certificate = partial(Certificate, error=series.error)
+    certificate = partial(Certificate, error_bound=series.error)
     nothing = np.empty((0, 2))
     if not series.is_resolved:
         return nothing, nothing, certificate("none", _why_unresolved(series))
@@ -52,7 +52,7 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
         if len(doubtful) == 0:
             reason = f"each of {used} cells is proven empty or proven to hold exactly one root"
             return brackets, doubtful, certificate("proven", reason, None, True, cells)
-    where = float(series.value(doubtful[0].mean(keepdims=True))[0])
+    where = float(series.parameter.value(doubtful[0].mean(keepdims=True))[0])
     reason = (
         f"near {series.parameter.show(where)} a double root or a stretch that is flat to rounding "
         "looks the same as none"
@@ -63,7 +63,7 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
 def _why_unresolved(series: LossSeries) -> str:
     if series.is_flat:
         return "the loss is flat to within the error of its evaluation"
-    values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
+    values = series.smooth.derivatives(np.linspace(0, series.parameter.span, 257), 0)[0]
     variation, noise = float(np.ptp(values)), series.noise
     if noise > NOISY * variation:
         return (
@@ -79,11 +79,12 @@ def _why_unresolved(series: LossSeries) -> str:
 def _isolate(series: LossSeries, offset: float) -> tuple[FloatArray, FloatArray, int]:
     """Returns brackets of one root each, stretches left in doubt, and the cells it took."""
     count = 2 * max(series.derivative.degree, 8)
-    edges = series.span * (np.arange(count) + offset) / count
+    span = series.parameter.span
+    edges = span * (np.arange(count) + offset) / count
     if series.parameter.period is None:
-        edges = np.concatenate([[0.0], edges, [series.span]])
+        edges = np.concatenate([[0.0], edges, [span]])
     else:
-        edges = np.append(edges, edges[0] + series.span)
+        edges = np.append(edges, edges[0] + span)
     middles, halves = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
     found, hopeless, used = [], [], 0
     for _ in range(_MAX_DEPTH):

@@ -24,16 +24,7 @@ from numpy.polynomial import chebyshev
 from gabordiag.errors import InputError
 from gabordiag.landscape.sampled import known_values
 from gabordiag.objective.objective import Line
-from gabordiag.objective.space import (
-    FloatArray,
-    Parameter,
-    angle_of,
-    middle_and_half,
-    nodes,
-    span_of,
-    value_of,
-    value_slope,
-)
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import measure_noise, noise_spacing
 
@@ -119,7 +110,7 @@ class Series:
         parameter, c = self.parameters[axis], np.moveaxis(self.coefficients, axis, 0)
         if parameter.period is None:
             # cos phi = (middle - value) / half
-            slopes = np.asarray(chebyshev.chebder(c), dtype=float) / -middle_and_half(parameter)[1]
+            slopes = np.asarray(chebyshev.chebder(c), dtype=float) / -(parameter.width / 2)
         else:
             # a cos k phi + b sin k phi -> k (b cos k phi - a sin k phi) dphi/dvalue
             slopes, k = np.zeros_like(c), np.arange(1, len(c) // 2 + 1)
@@ -202,9 +193,9 @@ def _transform(parameter: Parameter, samples: FloatArray) -> FloatArray:
 def _basis(parameter: Parameter, values: FloatArray, size: int) -> FloatArray:
     """Returns the basis functions (size, n) at values (n,)."""
     if parameter.period is None:
-        middle, half = middle_and_half(parameter)
-        return np.asarray(chebyshev.chebvander((middle - values) / half, size - 1).T)
-    waves = np.cumprod(np.tile(np.exp(1j * angle_of(parameter, values)), (size // 2, 1)), axis=0)
+        cosines = (parameter.middle - values) / (parameter.width / 2)
+        return np.asarray(chebyshev.chebvander(cosines, size - 1).T)
+    waves = np.cumprod(np.tile(np.exp(1j * parameter.angle(values)), (size // 2, 1)), axis=0)
     # Interleaved, so that the last rows are the highest waves.
     rows = np.stack([waves.real, waves.imag], axis=1).reshape(size - 1, len(values))
     return np.concatenate([np.ones((1, len(values))), rows])
@@ -243,7 +234,7 @@ def fit_series(
     series, that sample's size, and whether coefficients have died away.
     """
     while True:
-        places = [value_of(p, nodes(p, n)) for p, n in zip(parameters, counts, strict=True)]
+        places = [p.value(p.nodes(n)) for p, n in zip(parameters, counts, strict=True)]
         grid = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1)
         samples = function(grid.reshape(-1, len(parameters))).reshape(grid.shape[:-1])
         series = Series.from_samples(parameters, samples)
@@ -299,11 +290,6 @@ class LossSeries:
         return self.smooth.parameters[0]
 
     @property
-    def span(self) -> float:
-        """The end of phi's range [0, span]: 2 pi for a period, pi for an interval."""
-        return span_of(self.parameter)
-
-    @property
     def is_resolved(self) -> bool:
         """Whether the series follows the loss at all."""
         return not self.is_flat and self.error <= _RESOLVED * self.derivative.bound(0)
@@ -315,7 +301,7 @@ class LossSeries:
     @cached_property
     def is_flat(self) -> bool:
         """Whether the loss varies by no more than rounding: of its size, or of the responses."""
-        values = self.smooth.derivatives(np.linspace(0, self.span, 257), 0)[0]
+        values = self.smooth.derivatives(np.linspace(0, self.parameter.span, 257), 0)[0]
         level = max(_FLAT * float(np.abs(values).max()), _SILENT * self.scale)
         return float(np.ptp(values)) <= level
 
@@ -323,14 +309,6 @@ class LossSeries:
     def is_rough(self) -> bool:
         """Whether noise hides what the loss does from one value to the next."""
         return self.noise > _ROUGH * self.smooth.bound(0)
-
-    def value(self, phi: FloatArray) -> FloatArray:
-        """Returns the parameter's values at phi."""
-        return value_of(self.parameter, phi)
-
-    def angle(self, values: FloatArray) -> FloatArray:
-        """Returns phi of the parameter's values, which must lie in the range of an interval."""
-        return angle_of(self.parameter, values)
 
     def slope(self, phi: FloatArray) -> FloatArray:
         """Returns D at phi."""
@@ -343,13 +321,13 @@ class LossSeries:
 
         Of its root r = sqrt(s), if asked for: r' = s' / (2 r), r'' = s'' / (2 r) - s'^2 / (4 r^3).
         """
-        phi = self.angle(values)
+        phi = self.parameter.angle(values)
         terms = np.zeros((max(self.smooth.degree, self.derivative.degree) + 1, 3), dtype=complex)
         terms[: self.smooth.degree + 1, :1] = self.smooth.terms(0)
         terms[: self.derivative.degree + 1, 1:] = self.derivative.terms(1)
         smooth, slope, per_phi = sum_waves(phi, terms)
         with np.errstate(divide="ignore", invalid="ignore"):
-            curvature = per_phi / value_slope(self.parameter, phi)
+            curvature = per_phi / self.parameter.value_slope(phi)
             if not is_root:
                 return smooth, slope, curvature
             root = np.sqrt(np.maximum(smooth, 0.0))
@@ -390,7 +368,7 @@ def strays(objective: Line) -> bool:
     values, losses = new_values(objective)
     if not series.is_resolved:
         return False
-    apart = np.abs(series.smooth.derivatives(series.angle(values), 0)[0] - losses)
+    apart = np.abs(series.smooth.derivatives(series.parameter.angle(values), 0)[0] - losses)
     return bool((apart > _STRAY * series.value_error + NOISE_FACTOR * series.noise).any())
 
 
@@ -500,10 +478,10 @@ def _deviation(samples: _Samples, smooth: Series, derivative: Series) -> tuple[f
     """
     parameter = samples.objective.parameter
     phi = np.append(_check_grid(parameter, 8 * max(derivative.degree, 8)), landmarks(parameter))
-    _, first, second = samples.objective.derivatives(value_of(parameter, phi), 2, smooth=True)
+    _, first, second = samples.objective.derivatives(parameter.value(phi), 2, smooth=True)
     ours, slope = derivative.derivatives(phi, 1)
     # dD/dphi = smooth''(value) dvalue/dphi
-    true_slope = second * value_slope(parameter, phi)
+    true_slope = second * parameter.value_slope(phi)
     return (
         2 * float(np.max(np.abs(ours - first))) + derivative.rounding(0),
         2 * float(np.max(np.abs(slope - true_slope))) + derivative.rounding(1),
@@ -525,10 +503,10 @@ def _deviation_of_values(
     per_wave = 6 if parameter.period is not None and not samples.is_expensive else 3
     phi = _check_grid(parameter, per_wave * degree) if on_grid else np.empty(0)
     phi = np.append(phi, landmarks(parameter))
-    ours, true = smooth.derivatives(phi, 0)[0], samples(value_of(parameter, phi))
+    ours, true = smooth.derivatives(phi, 0)[0], samples(parameter.value(phi))
     samples.look_everywhere()
     values, losses = known_values(samples.objective)
-    others = smooth.derivatives(angle_of(parameter, values), 0)[0]
+    others = smooth.derivatives(parameter.angle(values), 0)[0]
     apart = 2 * float(np.max(np.abs(np.concatenate([ours - true, others - losses]))))
     apart += smooth.rounding(0)
     error = _per_value(smooth, apart)
@@ -539,7 +517,7 @@ def _check_grid(parameter: Parameter, count: int) -> FloatArray:
     """Returns at least `count` even angles: an odd number, where samples are powers of two."""
     count |= 1
     shift = 0.5 if parameter.period is None else 0.41421356
-    return span_of(parameter) * (np.arange(count) + shift) / count
+    return parameter.span * (np.arange(count) + shift) / count
 
 
 def _per_value(smooth: Series, apart: float) -> float:
@@ -556,9 +534,7 @@ def landmarks(parameter: Parameter) -> FloatArray:
         return np.empty(0)
     shares = np.concatenate([-_BESIDE_TARGET, [0.0], _BESIDE_TARGET[::-1]])
     values = parameter.target + parameter.width * shares
-    if parameter.period is None:
-        return angle_of(parameter, values[(values >= parameter.low) & (values <= parameter.high)])
-    return np.mod(angle_of(parameter, values), 2 * math.pi)
+    return np.mod(parameter.angle(values[parameter.room(values) >= 0]), 2 * math.pi)
 
 
 def sign_changes(
@@ -569,15 +545,16 @@ def sign_changes(
     That of the series; of a loss that it does not follow its roots are ripples: then the
     objective's own is asked, kinks and jumps included, at values (n,) besides.
     """
-    grid = np.linspace(0, series.span, _SIGN_GRID)
+    parameter = series.parameter
+    grid = np.linspace(0, parameter.span, _SIGN_GRID)
     if objective is not None:
-        extra = series.angle(np.asarray(places, dtype=np.float64))
-        grid = np.unique(np.concatenate([grid, landmarks(series.parameter), extra]))
+        extra = parameter.angle(np.asarray(places, dtype=np.float64))
+        grid = np.unique(np.concatenate([grid, landmarks(parameter), extra]))
 
     def slope(phi: FloatArray) -> FloatArray:
         if objective is None:
             return series.slope(phi)
-        return np.asarray(objective.derivatives(series.value(phi), 1, smooth=True)[1])
+        return np.asarray(objective.derivatives(parameter.value(phi), 1, smooth=True)[1])
 
     signs = np.sign(np.nan_to_num(slope(grid)))
     known = np.flatnonzero(signs)
@@ -587,7 +564,7 @@ def sign_changes(
     stretch = after > before + 1
     inside = grid[np.concatenate([before, after[stretch]])]
     outside = grid[np.concatenate([before + 1, after[stretch] - 1])]
-    return series.value(np.unique(bisect(slope, inside, outside)))
+    return parameter.value(np.unique(bisect(slope, inside, outside)))
 
 
 def bisect(

@@ -19,7 +19,7 @@ from gabordiag.errors import InputError
 from gabordiag.landscape.sampled import known_values
 from gabordiag.landscape.series import build_series, fit_series
 from gabordiag.objective.objective import Line, Objective
-from gabordiag.objective.space import FloatArray, middle_and_half
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 
 # Below this part of the largest value, the square root of a series has lost half its digits.
@@ -51,13 +51,8 @@ class SeriesObjective(Line):
         waves = self.series.smooth.waves
         self._cosines, self._sines = torch.tensor(waves.real), torch.tensor(-waves.imag)
 
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss (n,) at the values (n,)."""
-        smooth = self.smooth_loss(values)
-        return smooth.sqrt() if self.is_root else smooth
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
+    def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) at the values (n,), without its root, if `smooth`."""
         result = self._sum(values)
         # Near zero the value is the objective's: a series has no digits left there, nor the sign.
         # The slope, which needs no more digits, is the series', because the objective's own may be
@@ -68,12 +63,12 @@ class SeriesObjective(Line):
         if self.parameter.period is None:
             outside = (values < self.parameter.low) | (values > self.parameter.high)
             result = self._ask(result, values, outside)
-        return result
+        return result.sqrt() if self.is_root and not smooth else result
 
     def _ask(self, result: Tensor, values: Tensor, where: Tensor) -> Tensor:
         if not bool(where.any()):
             return result
-        exact = self.original.smooth_loss(values[where].to(self.original.dtype))
+        exact = self.original.loss(values[where].to(self.original.dtype), smooth=True)
         return torch.index_copy(result, 0, torch.nonzero(where).flatten(), exact.to(result))
 
     def squared(self) -> SeriesObjective | None:
@@ -96,8 +91,7 @@ class SeriesObjective(Line):
             waves = phi[:, None] * torch.arange(len(self._cosines), dtype=phi.dtype)
             return torch.cos(waves) @ self._cosines + torch.sin(waves) @ self._sines
         # cos(k phi) = T_k(cos phi) by recurrence: phi itself has no derivative at the ends.
-        middle, half = middle_and_half(parameter)
-        x = ((middle - values) / half).clamp(-1.0, 1.0)
+        x = ((parameter.middle - values) / (parameter.width / 2)).clamp(-1.0, 1.0)
         before, now = torch.ones_like(x), x
         total = self._cosines[0] * before
         for coefficient in self._cosines[1:]:
@@ -198,9 +192,9 @@ class PlaneObjective(Objective):
         is_open = [parameter.period is None for parameter in (first, second)]
         self._low, self._high = np.where(is_open, [low, high], [[-np.inf], [np.inf]])
 
-    def loss(self, coordinates: Tensor) -> Tensor:
+    def loss(self, coordinates: Tensor, *, smooth: bool = False) -> Tensor:
         """Returns the exact loss (n,) at points (n, 2)."""
-        return self.objective.loss(coordinates)
+        return self.objective.loss(coordinates, smooth=smooth)
 
     def loss_and_gradient(
         self, coordinates: npt.ArrayLike, *, smooth: bool = False

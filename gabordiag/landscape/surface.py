@@ -349,12 +349,18 @@ def _kind(objective: Objective, spectrum: FloatArray, share: float) -> str:
     return {2: "minimum", 1: "saddle", 0: "maximum"}[int((spectrum > 0).sum())]
 
 
-def condition(eigenvalues: FloatArray) -> dict[str, Any]:
-    """Returns what a Hessian's eigenvalues (d,) say of gradient descent, as JSON takes it.
+def condition(objective: Objective, at: FloatArray) -> dict[str, Any]:
+    """Returns what the smooth loss's Hessian at values (d,) says of descent, as JSON takes it.
 
-    At a minimum the largest bounds the learning rate by 2 / largest; the condition number, largest
-    over smallest, is about how many times more steps the slowest direction takes than the fastest.
+    At a minimum the largest eigenvalue bounds the learning rate by 2 / largest; the condition
+    number, largest over smallest, is about how many times more steps the slowest direction takes
+    than the fastest.
     """
+    eigenvalues = np.full(len(at), math.nan)
+    if np.isfinite(at).all():
+        hessian = objective.hessian(objective.space.coordinates(at)[None], smooth=True)[0]
+        if np.isfinite(hessian).all():
+            eigenvalues = np.linalg.eigvalsh(hessian)
     low, high = float(eigenvalues[0]), float(eigenvalues[-1])
     is_minimum = low > 0
     return {

@@ -246,11 +246,9 @@ def _is_excused(
         return excused
     places, asked = values[excused], slopes[excused]
     cheap, parameter = cheap_objective(objective), objective.parameter
-    reach = np.full(len(places), parameter.width / (2 * math.pi))
-    if parameter.period is None:
-        # The loss may end where its range does; `differentiate` steps a tenth of the reach.
-        inside = np.minimum(places - parameter.low, parameter.high - places)
-        reach = np.where(inside > 0, np.minimum(reach, 9 * inside), reach)
+    # The loss may end where its range does; `differentiate` steps a tenth of the reach.
+    radian, room = parameter.width / (2 * math.pi), parameter.room(places)
+    reach = np.where(room > 0, np.minimum(radian, 9 * room), radian)
     noise = measure_fine_noise(cheap.loss_at, parameter.low, parameter.high, objective.value_eps)
     # A loss in few digits is level from one of them to the next, and shows no noise.
     rounding = objective.loss_eps * float(np.abs(cheap.loss_at(places)).max())
@@ -270,11 +268,8 @@ def _is_differentiable(landscape: Landscape, values: FloatArray, step: float) ->
     for point in landscape.points:
         if point.kind == "kink":
             result &= np.abs(parameter.offset(values, point.value)) > 2 * step
-    if parameter.period is None:
-        # A loss may end where its range does, or go on in another way.
-        beyond = np.maximum(parameter.low - values, values - parameter.high)
-        result &= np.abs(beyond) >= 2 * step
-    return result
+    # A loss may end where its range does, or go on in another way.
+    return result & (np.abs(parameter.room(values)) >= 2 * step)
 
 
 def _largest(errors: FloatArray, scale: float) -> float | None:

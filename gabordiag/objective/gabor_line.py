@@ -34,7 +34,7 @@ from gabordiag.objective.response import (
     one_thread,
     response_gram,
 )
-from gabordiag.objective.space import FloatArray, Parameter, nodes, value_of
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.results import Data
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
@@ -183,7 +183,7 @@ class ShortcutObjective(GaborLine):
         difference of kernels and g' the kernel's derivative it changes (e^T M e)' by up to
         2 d |e| |g'|, and the derivative of a cosine by 4 d |g| |g'| over the response's energy.
         """
-        values = self.tensor(value_of(self.parameter, nodes(self.parameter, _FIRST_SAMPLES)))
+        values = self.tensor(self.parameter.value(self.parameter.nodes(_FIRST_SAMPLES)))
         kernels, changes = self.kernels_and_changes(values)
         size, eps = self.experiment.kernel_size, torch.finfo(torch.float64).eps
         gram = _GRAM_ROUNDINGS * eps * size**2 * self.energy
@@ -269,17 +269,11 @@ class ShortcutObjective(GaborLine):
 class DirectObjective(GaborLine):
     """By conv2d on the whole image, or on one image after the other, at every evaluation."""
 
-    @cached_property
-    def _whole(self) -> WholeImages:
-        return WholeImages(self.experiment, self.target_kernel())
-
-    def _of_kernels(self, at: Tensor) -> WholeImages:
-        return self._whole
-
     def on_images(self, indices: Sequence[int]) -> DirectObjective:
         """Returns the same objective on some of the many images."""
-        part = DirectObjective(self.experiment, self.parameter.name)
-        part.__dict__["_whole"] = self._whole.on_images(indices)
+        part, whole = DirectObjective(self.experiment, self.parameter.name), self._whole
+        assert isinstance(whole, WholeImages)
+        part.__dict__["_whole"] = whole.on_images(indices)
         return part
 
     def by_definition(self, value: float) -> tuple[float, float]:
@@ -303,8 +297,8 @@ class DirectObjective(GaborLine):
 
 
 def sample_points(parameter: Parameter, count: int) -> Tensor:
-    """Returns a parameter's values at `space.nodes`."""
-    return torch.as_tensor(value_of(parameter, nodes(parameter, count)))
+    """Returns a parameter's values at its nodes."""
+    return torch.as_tensor(parameter.value(parameter.nodes(count)))
 
 
 def _is_spanned(kernels: Tensor, spanning: Tensor) -> bool:
@@ -337,21 +331,16 @@ def kernel_table(objective: Line, prefix: str = "") -> Data:
     return {f"{prefix}kernels.npz": columns}
 
 
-def least_squares_kernel(objective: ShortcutObjective) -> Tensor:
-    """Returns the kernel (K, K) of least norm whose response is nearest to the target's.
+def least_squares_kernel(weights: Tensor, target: Tensor) -> Tensor:
+    """Returns the kernel (K, K) of least norm whose response is nearest to a target's.
 
-    With compressed responses W g and target t:  g = pinv(W) t, weak directions left out.
+    With compressed responses W g, W (r, K^2), and target t (r,):  g = pinv(W) t, weak directions
+    left out.
     """
-    size = objective.experiment.kernel_size
-    return solve_kernel(objective.compressed.weights, objective.target_response, size)
-
-
-def solve_kernel(weights: Tensor, response: Tensor, size: int) -> Tensor:
-    """Returns the same of compressed responses W (r, K^2), a target's (r,), and K."""
     # On busy cores a second thread makes it fifty times slower.
     with one_thread():
         inverse: Tensor = torch.linalg.pinv(weights.double(), rtol=_CUTOFF)
-    return (inverse @ response.double()).reshape(size, size).cpu()
+    return (inverse @ target.double()).reshape(-1, math.isqrt(len(inverse))).cpu()
 
 
 def kernel_orientation(kernel: Tensor) -> float:

@@ -136,7 +136,6 @@ class GaborObjective(ExperimentLoss, Objective):
         together = CompressedResponse(
             share * torch.cat([single.weights for single in chosen]),
             share * torch.cat([single.extra for single in chosen]),
-            chosen[0].rank,
         )
         part.__dict__["_whole"] = replace(whole, compressed=together)
         return part
@@ -147,9 +146,6 @@ class GaborObjective(ExperimentLoss, Objective):
         if self._is_direct:
             return WholeImages(experiment, self.target_kernel())
         return self._through(experiment.everywhere_even if self._is_even else experiment.everywhere)
-
-    def _of_kernels(self, at: Tensor) -> KernelLoss | WholeImages:
-        return self._whole
 
     def _arguments(self, at: Tensor) -> dict[str, Any]:
         moved = zip(self.space.names, self._values(at).unbind(-1), strict=True)

@@ -162,9 +162,13 @@ class ExperimentLoss(ScalarLoss):
         """Returns the arguments of `gabor_kernel` at n values or points, the fixed ones as well."""
         raise NotImplementedError
 
+    @cached_property
+    def _whole(self) -> KernelLoss | WholeImages:
+        return WholeImages(self.experiment, self.target_kernel())
+
     def _of_kernels(self, at: Tensor) -> KernelLoss | WholeImages:
         """Returns what gives the loss of the kernels at n values or points."""
-        raise NotImplementedError
+        return self._whole
 
     def _through(self, compressed: CompressedResponse) -> KernelLoss:
         here, is_noisy = compressed.to(self.dtype, self.device), self.experiment.target_noise > 0
@@ -190,10 +194,6 @@ class ExperimentLoss(ScalarLoss):
         """Returns it in float64, on the CPU: not every device has float64."""
         return self.kernels(torch.tensor(self._target, dtype=torch.float64))
 
-    def loss(self, at: Tensor) -> Tensor:
-        """Returns the loss (n,) at n values or points, differentiable."""
-        return self._of_kernels(at.detach()).loss(self.kernels(at))
-
-    def smooth_loss(self, at: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        return self._of_kernels(at.detach()).loss(self.kernels(at), smooth=True)
+    def loss(self, at: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) at n values or points, differentiable; no root, if `smooth`."""
+        return self._of_kernels(at.detach()).loss(self.kernels(at), smooth=smooth)

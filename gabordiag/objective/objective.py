@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -30,7 +31,7 @@ _DIFFERENCE = 1e-5
 class ScalarLoss(ABC):
     """What losses of one and of several parameters share.
 
-    `is_root`: the loss is sqrt(smooth_loss); its zeros are kinks, not smooth minima. `has_state`:
+    `is_root`: the loss is the root of a smooth one; its zeros are kinks, not minima. `has_state`:
     an evaluation may depend on those before it (random numbers, counters). `is_small`: its tensors
     are so small that a second thread only waits for the first; on busy cores that made a step up to
     thirty times as long. The loss is computed in a precision, on a device.
@@ -54,19 +55,12 @@ class ScalarLoss(ABC):
         """Called before every step of an optimizer: a stochastic loss draws its sample here."""
 
     @abstractmethod
-    def loss(self, values: Tensor, /) -> Tensor:
-        """Returns the loss (n,) at n values or points, differentiable."""
-
-    def smooth_loss(self, values: Tensor, /) -> Tensor:
-        """Returns the smooth function under the root, or the loss itself where there is no root."""
-        return self.loss(values)
+    def loss(self, values: Tensor, /, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) at n values or points, differentiable; no root, if `smooth`."""
 
     def squared(self) -> Self | None:
         """Returns the same objective with the root of its loss taken away, or None without one."""
         return None
-
-    def _function(self, smooth: bool) -> Callable[[Tensor], Tensor]:
-        return self.smooth_loss if smooth else self.loss
 
     @property
     def value_eps(self) -> float:
@@ -114,22 +108,14 @@ class Derived(ScalarLoss):
         """Returns the source's values or points that belong to this loss's."""
         return values
 
-    def loss(self, values: Tensor) -> Tensor:
+    def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
         """Returns the source's loss (n,)."""
-        return self._source.loss(self._inside(values))
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns the source's loss without its root (n,)."""
-        return self._source.smooth_loss(self._inside(values))
+        return self._source.loss(self._inside(values), smooth=smooth)
 
     @property
     def images(self) -> dict[str, Any] | None:
         """Which images the source's loss is the mean over."""
         return self._source.images
-
-    def begin_step(self) -> None:
-        """Begins a step of the source."""
-        self._source.begin_step()
 
 
 class Line(ScalarLoss):
@@ -165,8 +151,8 @@ class Line(ScalarLoss):
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
     ) -> FloatArray:
         """Returns the loss at values (n,) and its derivatives by autograd, (order + 1, n)."""
-        function = self._function(smooth)
-        return self._chunked(lambda at: torch.stack(levels_of(function, at, order)), values, dim=1)
+        loss = partial(self.loss, smooth=smooth)
+        return self._chunked(lambda at: torch.stack(levels_of(loss, at, order)), values, dim=1)
 
     def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns the losses (n,) at n values, one after the other, and an optimizer's gradients.
@@ -272,7 +258,7 @@ class Objective(ScalarLoss):
     def loss_and_gradient(
         self, coordinates: npt.ArrayLike, *, smooth: bool = False
     ) -> tuple[FloatArray, FloatArray]:
-        """Returns losses (n,) and gradients (n, d); of `smooth_loss`, if `smooth`."""
+        """Returns losses (n,) and gradients (n, d), without root, if `smooth`."""
         chunks = torch.split(self.tensor(coordinates), CHUNK)
         with self.few_threads():
             pieces = [self._slopes(chunk, smooth) for chunk in chunks]
@@ -280,13 +266,13 @@ class Objective(ScalarLoss):
         return to_numpy(torch.cat(losses)), to_numpy(torch.cat(slopes))
 
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-        losses, slopes = levels_of(self._function(smooth), coordinates, 1)
+        losses, slopes = levels_of(partial(self.loss, smooth=smooth), coordinates, 1)
         return losses, slopes
 
     def hessian(self, coordinates: npt.ArrayLike, *, smooth: bool = False) -> FloatArray:
         """Returns the second derivatives (n, d, d) by autograd."""
-        function = self._function(smooth)
-        return self._chunked(lambda at: levels_of(function, at, 2)[2], coordinates)
+        loss = partial(self.loss, smooth=smooth)
+        return self._chunked(lambda at: levels_of(loss, at, 2)[2], coordinates)
 
 
 class OfLine(Derived, Objective):
@@ -347,9 +333,9 @@ class Differences(Objective):
         self.loss_name, self.is_root = objective.loss_name, objective.is_root
         self._step = np.diag(_DIFFERENCE * self.space.width)
 
-    def loss(self, coordinates: Tensor) -> Tensor:
+    def loss(self, coordinates: Tensor, *, smooth: bool = False) -> Tensor:
         """Returns the loss (n,) at coordinates (n, d)."""
-        return self.objective.loss(coordinates)
+        return self.objective.loss(coordinates, smooth=smooth)
 
     def loss_and_gradient(
         self, coordinates: npt.ArrayLike, *, smooth: bool = False
@@ -360,7 +346,7 @@ class Differences(Objective):
         points = self.space.coordinates(sides)
         with torch.no_grad():
             at = self.tensor(points.reshape(-1, len(self.space)))
-            high, low = to_numpy(self.objective._function(smooth)(at)).reshape(points.shape[:-1])
+            high, low = to_numpy(self.loss(at, smooth=smooth)).reshape(points.shape[:-1])
         apart = np.diagonal(points[0] - points[1], axis1=-2, axis2=-1)
         return self.loss_at(coordinates), (high - low) / apart
 

@@ -31,6 +31,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -151,13 +152,11 @@ class CompressedResponse:
     """The map from kernels to compressed responses.
 
     The weights W are (r, K^2), or (r, p) for a kernel's first p pixels, where those say all;
-    `extra` is the compressed form (r,) of the additive image, zero where there is none, and `rank`
-    r without it.
+    `extra` is the compressed form (r,) of the additive image, zero where there is none.
     """
 
     weights: Tensor
     extra: Tensor
-    rank: int
 
     def __call__(self, kernels: Tensor) -> Tensor:
         """Returns the compressed responses (..., r) of kernels (..., K, K)."""
@@ -165,8 +164,7 @@ class CompressedResponse:
 
     def to(self, dtype: torch.dtype, device: torch.device) -> CompressedResponse:
         """Returns the same map in another precision, on another device."""
-        weights, extra = (tensor.to(device, dtype) for tensor in (self.weights, self.extra))
-        return CompressedResponse(weights, extra, self.rank)
+        return CompressedResponse(self.weights.to(device, dtype), self.extra.to(device, dtype))
 
 
 def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
@@ -185,7 +183,7 @@ def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
         factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T * scale
         weights = factor[:, :rank] @ basis.flatten(1)
     offset = factor[:, rank] if len(gram) > rank else torch.zeros_like(factor[:, 0])
-    return CompressedResponse(weights, offset, rank)
+    return CompressedResponse(weights, offset)
 
 
 class GramWorkspace:
@@ -363,17 +361,11 @@ def _fft_responses(strip: Tensor, workspace: GramWorkspace, sums: Tensor, out: T
         first += len(kernels)
 
 
+@cache
 def _fast_length(n: int) -> int:
     """The smallest 2^a 3^b 5^c that is at least n: lengths that FFTs are quick at."""
-    best = 1 << math.ceil(math.log2(n))
-    fives = 1
-    while fives < best:
-        threes = fives
-        while threes < best:
-            twos = max(0, math.ceil(math.log2(n / threes)))
-            best = min(best, threes << twos)
-            threes *= 3
-        fives *= 5
+    odd = (3**b * 5**c for b, c in itertools.product(range(21), range(15)))
+    best: int = min(factor << max(0, math.ceil(math.log2(n / factor))) for factor in odd)
     return best
 
 

@@ -112,6 +112,13 @@ class Parameter:
             return difference
         return difference - self.period * np.round(difference / self.period)
 
+    def room(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns how far values are inside the range, negative outside; a period has no end."""
+        array = np.asarray(values, dtype=np.float64)
+        if self.period is not None:
+            return np.full(array.shape, math.inf)
+        return np.minimum(array - self.low, self.high - array)
+
     def grid(
         self, low: float | None = None, high: float | None = None, points: int = 2
     ) -> FloatArray:
@@ -135,6 +142,42 @@ class Parameter:
                 f"a sweep of {self.name} cannot begin at {low:g}.", f"{self.name} must be above 0."
             )
         return np.linspace(low, high, points)
+
+    @property
+    def middle(self) -> float:
+        """Of the range."""
+        return (self.low + self.high) / 2
+
+    @property
+    def span(self) -> float:
+        """The largest phi: 2 pi for a period, pi for an interval."""
+        return math.pi if self.period is None else 2 * math.pi
+
+    def angle(self, values: FloatArray) -> FloatArray:
+        """Returns phi (n,) of values (n,), which must lie in the range of an interval."""
+        if self.period is not None:
+            return 2 * math.pi * (values - self.low) / self.period
+        cosines = (self.middle - values) / (self.width / 2)
+        return np.asarray(np.arccos(np.clip(cosines, -1.0, 1.0)))
+
+    def value(self, phi: FloatArray) -> FloatArray:
+        """Returns the values (n,) at phi (n,)."""
+        if self.period is not None:
+            return self.low + self.period * phi / (2 * math.pi)
+        return self.middle - self.width / 2 * np.cos(phi)
+
+    def value_slope(self, phi: FloatArray) -> FloatArray:
+        """Returns dvalue/dphi (n,) at phi (n,)."""
+        if self.period is not None:
+            return np.full_like(phi, self.period / (2 * math.pi))
+        return self.width / 2 * np.sin(phi)
+
+    def nodes(self, count: int) -> FloatArray:
+        """Returns evenly spaced angles: `count` over a period, `count` + 1 over an interval.
+
+        Of an interval both ends are among them. Those of twice the count include them, to the bit.
+        """
+        return self.span * (np.arange(count + (self.period is None)) / count)
 
     def show(self, value: float | None, digits: int = 2) -> str:
         """Returns the value for people: degrees for angles, with its unit; of None, a dash."""
@@ -334,49 +377,8 @@ class Space:
         return np.array([float(lr.get(name, default)) for name in self.names])
 
 
-def span_of(parameter: Parameter) -> float:
-    """Returns the largest phi: 2 pi for a period, pi for an interval."""
-    return math.pi if parameter.period is None else 2 * math.pi
-
-
-def middle_and_half(parameter: Parameter) -> tuple[float, float]:
-    """Returns the middle of the range and half its width."""
-    return (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
-
-
 def one_or_named(names: Sequence[str], values: FloatArray) -> float | dict[str, float]:
     """Returns the number that all values (d,) are, or them by name."""
     numbers: list[float] = values.tolist()
     same = len(set(numbers)) == 1
     return numbers[0] if same else dict(zip(names, numbers, strict=True))
-
-
-def angle_of(parameter: Parameter, values: FloatArray) -> FloatArray:
-    """Returns phi (n,) of values (n,), which must lie in the range of an interval."""
-    if parameter.period is not None:
-        return 2 * math.pi * (values - parameter.low) / parameter.period
-    middle, half = middle_and_half(parameter)
-    return np.asarray(np.arccos(np.clip((middle - values) / half, -1.0, 1.0)))
-
-
-def value_of(parameter: Parameter, phi: FloatArray) -> FloatArray:
-    """Returns the values (n,) at phi (n,)."""
-    if parameter.period is not None:
-        return parameter.low + parameter.period * phi / (2 * math.pi)
-    middle, half = middle_and_half(parameter)
-    return middle - half * np.cos(phi)
-
-
-def value_slope(parameter: Parameter, phi: FloatArray) -> FloatArray:
-    """Returns dvalue/dphi (n,) at phi (n,)."""
-    if parameter.period is not None:
-        return np.full_like(phi, parameter.period / (2 * math.pi))
-    return middle_and_half(parameter)[1] * np.sin(phi)
-
-
-def nodes(parameter: Parameter, count: int) -> FloatArray:
-    """Returns evenly spaced angles: `count` over a period, `count` + 1 over an interval.
-
-    Of an interval both ends are among them. Those of twice the count include them, to the bit.
-    """
-    return span_of(parameter) * (np.arange(count + (parameter.period is None)) / count)

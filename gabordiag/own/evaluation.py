@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -99,19 +99,12 @@ class UserObjective(ScalarLoss):
         """Relative rounding of the losses so far: their own precision may be the coarser one."""
         return max(self.value_eps, float(torch.finfo(self.evaluator.precision).eps))
 
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the losses (n,) at n values, or at coordinates (n, d)."""
-        return self._computed(values, self.takes_root_away)
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        return self._computed(values, self._has_squared)
-
-    def _computed(self, values: Tensor, smooth: bool) -> Tensor:
-        if smooth and self.evaluator.is_root:
-            return self._evaluate(self.evaluator.smooth, self._inside(values))
-        loss = self._evaluate(self.evaluator.loss, self._inside(values))
-        return loss * loss if smooth else loss
+    def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the losses (n,) at n values, or at coordinates (n, d); no root, if `smooth`."""
+        without_root = self._has_squared if smooth else self.takes_root_away
+        is_known = without_root and self.evaluator.is_root
+        loss = self._evaluate(self._inside(values), is_known)
+        return loss * loss if without_root and not is_known else loss
 
     def _inside(self, values: Tensor) -> Tensor:
         """Returns the evaluator's points that belong to values or coordinates."""
@@ -119,7 +112,7 @@ class UserObjective(ScalarLoss):
 
     def _losses(self, points: FloatArray, smooth: bool) -> FloatArray:
         with torch.no_grad():
-            return to_numpy(self._function(smooth)(self.tensor(points)))
+            return to_numpy(self.loss(self.tensor(points), smooth=smooth))
 
     @property
     def _has_squared(self) -> bool:
@@ -128,10 +121,10 @@ class UserObjective(ScalarLoss):
 
     def _by_autograd(self, points: FloatArray, order: int, smooth: bool) -> list[FloatArray]:
         """Returns losses, slopes and, of order 2, second derivatives at points (n,) or (n, d)."""
-        function = self._function(smooth)
+        loss = partial(self.loss, smooth=smooth)
         chunks = torch.split(self.tensor(points), self.batch_size)
         with user_code("computing the gradient"):
-            pieces = [levels_of(function, chunk, order) for chunk in chunks]
+            pieces = [levels_of(loss, chunk, order) for chunk in chunks]
         return [to_numpy(torch.cat(level)) for level in zip(*pieces, strict=True)]
 
     def _doubtful(self, losses: FloatArray, *derivatives: FloatArray) -> npt.NDArray[np.bool_]:
@@ -187,7 +180,7 @@ class UserObjective(ScalarLoss):
         value = self._tried[:1].requires_grad_()
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with torch.enable_grad(), hooks:
-            self._one_by_one(self.evaluator.loss, value)
+            self._one_by_one(value)
         return sum(kept)
 
     def _batches(self, values: Tensor) -> bool:
@@ -197,7 +190,7 @@ class UserObjective(ScalarLoss):
             leaf = values.clone().requires_grad_()
             try:
                 with torch.enable_grad():
-                    loss = evaluate(self.evaluator.loss, leaf)
+                    loss = evaluate(leaf)
                     slope = gradient_of(loss.sum(), leaf)
             except Exception:
                 # What torch cannot batch raises many kinds of errors; whether the user's code is
@@ -215,28 +208,31 @@ class UserObjective(ScalarLoss):
         agrees: Tensor = (batched - single).abs() <= math.sqrt(self.value_eps) * scale
         return bool(agrees.all())
 
-    def _evaluate(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    def _evaluate(self, values: Tensor, smooth: bool) -> Tensor:
         self.samples += len(values)
         if len(values) == 0:
             return values.new_empty(0)
-        if not torch.is_grad_enabled():
-            # Of thousands of losses no graph is kept.
-            one, graphed = lambda value: graphed(value).detach(), one
         if len(values) == 1 or self.batch_size == 1:
-            return self._one_by_one(one, values)
+            return self._one_by_one(values, smooth)
         parts = torch.split(values, self.batch_size)
-        return torch.cat([self._batched(one, part) for part in parts])
+        return torch.cat([self._batched(part, smooth) for part in parts])
 
-    def _one_by_one(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    def _one(self, value: Tensor, *, smooth: bool) -> Tensor:
+        # The user's code makes a graph whatever is asked; of thousands of losses none is kept.
+        loss = self.evaluator.loss(value, smooth=smooth)
+        return loss if torch.is_grad_enabled() else loss.detach()
+
+    def _one_by_one(self, values: Tensor, smooth: bool = False) -> Tensor:
         results = []
         with self.streams():
             for count, value in enumerate(values, 1):
-                results.append(one(value))
+                results.append(self._one(value, smooth=smooth))
                 if self.progress is not None and len(values) > 1:
                     self.progress(count, len(values))
         return torch.stack(results)
 
-    def _batched(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    def _batched(self, values: Tensor, smooth: bool = False) -> Tensor:
+        one = partial(self._one, smooth=smooth)
         with self.streams(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
             result: Tensor = torch.func.vmap(one, randomness="different")(values)
@@ -246,9 +242,9 @@ class UserObjective(ScalarLoss):
 class OwnObjective(UserObjective, Line):
     """A user's function or module along one parameter.
 
-    The derivatives of `smooth_loss` are those of the function that the values show: by autograd
+    The derivatives of the smooth loss are those of the function that the values show: by autograd
     where that agrees with differences of values, by differences where it does not (a graph that
-    is cut). The derivatives of `loss` are what an optimizer would get, right or wrong; zero where
+    is cut). Those of the loss itself are what an optimizer would get, right or wrong; zero where
     no gradient arrives.
 
     Attributes:
@@ -258,12 +254,11 @@ class OwnObjective(UserObjective, Line):
 
     nodes, spread = 128, 160
 
-    def _evaluate(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-        losses = super()._evaluate(one, values)
-        is_smooth = one != self.evaluator.loss
+    def _evaluate(self, values: Tensor, smooth: bool) -> Tensor:
+        losses = super()._evaluate(values, smooth)
         for value, loss in zip(values.tolist(), losses.tolist(), strict=True):
             if math.isfinite(loss):
-                self._seen[value] = loss, is_smooth
+                self._seen[value] = loss, smooth
         return losses
 
     def known(self, since: int = 0) -> tuple[FloatArray, FloatArray]:
@@ -297,10 +292,10 @@ class OwnObjective(UserObjective, Line):
             vars(other).pop(name, None)
         other._seen = {}
 
-        def changed(run: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-            def run_otherwise(point: Any) -> Tensor:
+        def changed(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def run_otherwise(point: Any, **options: Any) -> Tensor:
                 with mode or nullcontext():
-                    loss = run(point)
+                    loss = run(point, **options)
                 return loss**2 if squared else loss
 
             return run_otherwise
@@ -496,7 +491,7 @@ class CustomObjective(UserObjective, Objective):
     def loss_and_gradient(
         self, coordinates: npt.ArrayLike, *, smooth: bool = False
     ) -> tuple[FloatArray, FloatArray]:
-        """Returns losses (n,) and gradients (n, d); of `smooth_loss`, if `smooth`."""
+        """Returns losses (n,) and gradients (n, d), without root, if `smooth`."""
         losses, slopes, *_ = self._levels(coordinates, 1, smooth)
         return losses, slopes
 
@@ -561,10 +556,9 @@ class CustomObjective(UserObjective, Objective):
         def on_line(step: Tensor) -> Tensor:
             point = (middle + step * way).to(self.dtype)
             value = self._inside(point)
-            if self._has_squared and self.evaluator.is_root:
-                return self.evaluator.smooth(value)
-            loss = self.evaluator.loss(value)
-            return loss * loss if self._has_squared else loss
+            is_known = self._has_squared and self.evaluator.is_root
+            loss = self.evaluator.loss(value, smooth=is_known)
+            return loss * loss if self._has_squared and not is_known else loss
 
         evaluator = FunctionLoss(on_line, np.array(_TRIED))
         evaluator.dtype = self.dtype

@@ -81,7 +81,7 @@ class Evaluator(ABC):
     """A user's function or module at one point: of shape () where one number varies, else (d,).
 
     The labels name the numbers that vary; phrases say which others are held fixed, and at what. The
-    precision is the coarsest of the losses so far. The loss is known to be the root of `smooth`
+    precision is the coarsest of the losses so far. The loss is known to be the root of a smooth one
     where `is_root`; the scale is what it without its root is a difference of, 0 where that is
     unknown.
     """
@@ -96,12 +96,8 @@ class Evaluator(ABC):
     scale: float = 0.0
 
     @abstractmethod
-    def loss(self, point: Tensor) -> Tensor:
-        """Returns the loss (0-dim) at a point."""
-
-    def smooth(self, point: Tensor) -> Tensor:
-        """Returns the loss without its root, where one is known."""
-        return self.loss(point)
+    def loss(self, point: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (0-dim) at a point; without its root if `smooth`, where one is known."""
 
     @abstractmethod
     def leaves(self, *values: float) -> Leaves:
@@ -181,8 +177,8 @@ class FunctionLoss(Evaluator):
         function = self.function
         self.function = lambda point: function(slots.fill(point))
 
-    def loss(self, point: Tensor) -> Tensor:
-        """Returns the loss (0-dim) at a point."""
+    def loss(self, point: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (0-dim) at a point, whose root is not known."""
         try:
             with user_code("running the objective"):
                 result = self.function(point)
@@ -457,14 +453,10 @@ class ModuleLoss(Evaluator):
         with torch.no_grad():
             return self._run(self._replacements(point)).detach()
 
-    def loss(self, point: Tensor) -> Tensor:
-        """Returns the loss (0-dim) at a point."""
-        return self._compare(self._run(self._replacements(point)), self.loss_function)
-
-    def smooth(self, point: Tensor) -> Tensor:
-        """Returns the loss without its root."""
+    def loss(self, point: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (0-dim) at a point; without its root, if `smooth`."""
         function = self.loss_function
-        function = function.smooth if isinstance(function, Loss) else function
+        function = function.smooth if smooth and isinstance(function, Loss) else function
         return self._compare(self._run(self._replacements(point)), function)
 
     def leaves(self, *values: float, as_given: bool = False) -> Leaves:

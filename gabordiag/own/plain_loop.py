@@ -52,9 +52,9 @@ class PlainLoop(Objective):
         self._leaves = self._module.leaves(*module.own_values, as_given=True)
         self._overwriting: Finding | None = None
 
-    def loss(self, coordinates: Tensor) -> Tensor:
+    def loss(self, coordinates: Tensor, *, smooth: bool = False) -> Tensor:
         """Returns the losses (n,) of the module as it was given."""
-        return self._objective.loss(coordinates)
+        return self._objective.loss(coordinates, smooth=smooth)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns the next loss (1,) and its gradient (1, d), None where none arrives."""

@@ -247,41 +247,36 @@ class BatchStream:
 
 
 @dataclass(frozen=True)
-class Watched:
+class Watched(Element):
     """One number of a module that is watched while everything is trained.
 
-    The group is the parameter as it was asked for, such as `gabor.sigma`; the kind, `value`, `log`
-    where the module keeps the logarithm, `log_sigma` for `sigma`, or `vector` where it keeps (cos 2
-    theta, sin 2 theta) for `theta`, as `GaborConv2d` does. The row is the index along the tensor's
-    first dimension: which filter; None of a single number.
+    It is labelled as reports name it, such as `gabor.theta[3]`. The group is the parameter as it
+    was asked for, such as `gabor.sigma`; the kind, `value`, `log` where the module keeps the
+    logarithm, `log_sigma` for `sigma`, or `vector` where it keeps (cos 2 theta, sin 2 theta) for
+    `theta`, as `GaborConv2d` does. The row is the index along the tensor's first dimension: which
+    filter; None of a single number.
     """
 
-    element: Element
     group: str
     kind: str
     row: int | None
 
     @property
-    def label(self) -> str:
-        """As reports name it, such as `gabor.theta[3]`."""
-        return self.element.label
-
-    @property
-    def _place(self) -> slice:
+    def place(self) -> slice:
         """Where the number, or its vector, lies in the flattened tensor."""
         size = 2 if self.kind == "vector" else 1
-        return slice(size * self.element.index, size * (self.element.index + 1))
+        return slice(size * self.index, size * (self.index + 1))
 
     def coordinate(self, tensors: State) -> float:
         """Returns the number itself, its logarithm or its angle, as the module keeps it."""
-        kept = tensors[self.element.name].detach().reshape(-1)[self._place].tolist()
+        kept = tensors[self.name].detach().reshape(-1)[self.place].tolist()
         return float(np.arctan2(kept[1], kept[0]) / 2) if self.kind == "vector" else float(kept[0])
 
     def stretch(self, tensors: State) -> float:
         """Returns the square of the coordinate's change by a step of length 1 of the optimizer."""
         if self.kind != "vector":
             return 1.0
-        length = tensors[self.element.name].detach().reshape(-1)[self._place].norm()
+        length = tensors[self.name].detach().reshape(-1)[self.place].norm()
         return 1 / (4 * max(float(length), 1e-12) ** 2)
 
     def placed(self, base: Tensor, coordinates: npt.ArrayLike | Tensor) -> Tensor:
@@ -289,9 +284,9 @@ class Watched:
         values = torch.as_tensor(coordinates, dtype=base.dtype, device=base.device)[:, None]
         flat = base.detach().reshape(-1).repeat(len(values), 1)
         if self.kind == "vector":
-            length = flat[0, self._place].norm()
+            length = flat[0, self.place].norm()
             values = length * torch.cat([torch.cos(2 * values), torch.sin(2 * values)], dim=1)
-        flat[:, self._place] = values
+        flat[:, self.place] = values
         return flat.reshape(len(values), *base.shape)
 
 
@@ -321,8 +316,7 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
                 label = f"{group}[{place}]"
             shape = model.get_parameter(element.name).shape
             row = int(np.unravel_index(element.index, shape)[0]) if shape else None
-            watched = Element(element.name, place, as_column(label))
-            found.append(Watched(watched, group, kind, row))
+            found.append(Watched(element.name, place, as_column(label), group, kind, row))
     labels = [one.label for one in found]
     for label in labels:
         if labels.count(label) > 1:
@@ -358,10 +352,7 @@ class Evaluation:
     ) -> list[FloatArray]:
         """Returns for each (element, coordinates (n,)) the losses (n, batches)."""
         with self.frozen(state) as frozen:
-            return [
-                self._all(frozen, {w.element.name: w.placed(frozen[w.element.name], at)})
-                for w, at in places
-            ]
+            return [self._all(frozen, {w.name: w.placed(frozen[w.name], at)}) for w, at in places]
 
     def at(self, state: State, stacked: State) -> FloatArray:
         """Returns the losses (n, batches) with tensors replaced by each of n, (n, *shape)."""
@@ -513,9 +504,8 @@ class Weights:
 
     def places(self, watched: Watched) -> list[int]:
         """Returns where in the vector a watched number is kept, or the two of its vector."""
-        first = sum(self.sizes[: list(self.shapes).index(watched.element.name)])
-        size = 2 if watched.kind == "vector" else 1
-        return [first + size * watched.element.index + i for i in range(size)]
+        place, first = watched.place, sum(self.sizes[: list(self.shapes).index(watched.name)])
+        return list(range(first + place.start, first + place.stop))
 
 
 class WeightLoss:

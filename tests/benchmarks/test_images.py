@@ -31,7 +31,7 @@ begin = time.process_time()
 experiment.prepare()
 read = time.process_time() - begin
 
-rank = objective.compressed.rank
+rank = len(objective.compressed.weights)
 total = time.process_time() - begin
 
 # What no algorithm that convolves by FFT can avoid: for each image one transform, and for each

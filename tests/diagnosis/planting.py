@@ -49,14 +49,10 @@ class Known(Line):
         self.is_root = root
         self.loss_name = "rmse" if root else "mse"
 
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss."""
-        smooth = self.function(values)
-        return smooth.sqrt() if self.is_root else smooth
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns what is under the root."""
-        return self.function(values)
+    def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss, or what is under the root."""
+        squared = self.function(values)
+        return squared.sqrt() if self.is_root and not smooth else squared
 
     def squared(self) -> Known | None:
         """Returns the same without its root."""

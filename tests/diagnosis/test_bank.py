@@ -117,7 +117,7 @@ def test_starts_make_the_target(options: dict) -> None:
     state = training.state()
     for element in watched:
         value = torch.tensor([starts[element.label]])
-        name = element.element.name
+        name = element.name
         state[name] = element.placed(state[name], value)[0]
     training.load(state)
     source, target = training.fixed(1)[0]

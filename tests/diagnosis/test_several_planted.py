@@ -50,12 +50,9 @@ class Plane(Objective):
         self.function, self.is_root, self.signs = function, root, signs
         self.loss_name = "rmse" if root else "mse"
 
-    def loss(self, coordinates: Tensor) -> Tensor:
-        smooth = self.smooth_loss(coordinates)
-        return smooth.sqrt() if self.is_root else smooth
-
-    def smooth_loss(self, coordinates: Tensor) -> Tensor:
-        return self.function(*coordinates.unbind(-1))
+    def loss(self, coordinates: Tensor, *, smooth: bool = False) -> Tensor:
+        squared = self.function(*coordinates.unbind(-1))
+        return squared.sqrt() if self.is_root and not smooth else squared
 
     def squared(self) -> Plane | None:
         return Plane(self.function) if self.is_root else None

@@ -88,7 +88,7 @@ class Jittered(Line):
         self.size = JITTER * _landscape(loss).largest_gradient
         self.generator = np.random.default_rng(1)
 
-    def loss(self, values: Tensor) -> Tensor:
+    def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
         """Returns the exact loss."""
         return self.exact.loss(values)
 

@@ -207,7 +207,7 @@ class Bent(Line):
     def __init__(self, parameter: Parameter) -> None:
         self.parameter = parameter
 
-    def loss(self, values: Tensor) -> Tensor:
+    def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
         return 3.5 * values**2
 
 

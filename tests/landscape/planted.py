@@ -39,14 +39,10 @@ class Planted(Line):
         self.parameter = Parameter("value", low, high, period, target, low)
         self.is_root = root
 
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss."""
-        smooth = self.function(values)
-        return smooth.sqrt() if self.is_root else smooth
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns what is under the root."""
-        return self.function(values)
+    def loss(self, values: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss, or what is under the root."""
+        squared = self.function(values)
+        return squared.sqrt() if self.is_root and not smooth else squared
 
 
 def interval(

@@ -14,7 +14,7 @@ from gabordiag.errors import InputError
 from gabordiag.landscape.series import Series, build_series
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
-from gabordiag.objective.space import Parameter, nodes, value_of
+from gabordiag.objective.space import Parameter
 from gabordiag.own.custom import own_objective
 from tests.landscape.planted import Planted, interval, waves
 
@@ -87,7 +87,7 @@ def test_samples_and_slopes_in_closed_form(parameters, counts):
         "way": (lambda b: 2 - b + b**3, lambda b: 3 * b**2 - 1),
     }
     used = [functions[parameter.name] for parameter in parameters]
-    places = [value_of(p, nodes(p, n)) for p, n in zip(parameters, counts, strict=False)]
+    places = [p.value(p.nodes(n)) for p, n in zip(parameters, counts, strict=False)]
     samples = used[0][0](places[0])
     if len(parameters) == 2:
         samples = np.multiply.outer(samples, used[1][0](places[1]))
@@ -105,8 +105,8 @@ def test_samples_and_slopes_in_closed_form(parameters, counts):
 def deviation(objective, derivative, second) -> None:
     """Asserts that D and dD/dphi are right to within the errors that the series states."""
     series = build_series(objective)
-    phi = ANGLES * series.span / (2 * math.pi)
-    values = series.value(phi)
+    phi = ANGLES * objective.parameter.span / (2 * math.pi)
+    values = objective.parameter.value(phi)
     ours, slope = series.derivative.derivatives(phi, 1)
     width = objective.parameter.high - objective.parameter.low
     # dvalue/dphi: uniform over a period; half sin(phi) for value = middle - half cos(phi).
@@ -152,11 +152,9 @@ class TestPlantedSeries:
             Planted(waves({1: 1.0}, {}), 1.0, 1.0 + 2 * math.pi),
             interval(lambda v: torch.exp(v), 1.0, 4.0),
         ):
-            series = build_series(objective)
-            parameter = objective.parameter
-            np.testing.assert_allclose(
-                series.value(np.array([0.0, series.span])), [parameter.low, parameter.high]
-            )
+            parameter = build_series(objective).parameter
+            ends = parameter.value(np.array([0.0, parameter.span]))
+            np.testing.assert_allclose(ends, [parameter.low, parameter.high])
 
     @settings(max_examples=25)
     @given(data=st.data())
@@ -168,7 +166,7 @@ class TestPlantedSeries:
         terms = dict(zip(frequencies, weights, strict=True))
         function = waves({}, terms) if sines else waves(terms, {})
         series = build_series(Planted(function))
-        values = series.value(ANGLES)
+        values = series.parameter.value(ANGLES)
         true = sum(
             w * k * (np.cos(k * values) if sines else -np.sin(k * values)) for k, w in terms.items()
         )

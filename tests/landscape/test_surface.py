@@ -39,11 +39,9 @@ class Planted(Objective):
         )
         self.loss_name = "planted"
 
-    def loss(self, coordinates: torch.Tensor) -> torch.Tensor:
+    def loss(self, coordinates: torch.Tensor, *, smooth: bool = False) -> torch.Tensor:
         a, b = coordinates.unbind(-1)
         return 2 - torch.cos(2 * a) - torch.cos(a) / 2 + ((b - 1) * (b - 3)) ** 2
-
-    smooth_loss = loss
 
     def loss_and_gradient(self, coordinates: Any, *, smooth: bool = False) -> tuple[Array, Array]:
         a, b = np.moveaxis(np.asarray(coordinates), -1, 0)
@@ -214,7 +212,7 @@ def test_single_precision_finds_the_same_points(small):
 class Flat(Planted):
     """Says nothing about its parameters."""
 
-    def loss(self, coordinates: torch.Tensor) -> torch.Tensor:
+    def loss(self, coordinates: torch.Tensor, *, smooth: bool = False) -> torch.Tensor:
         return torch.full((len(coordinates),), 0.25, dtype=torch.float64)
 
     def loss_and_gradient(self, coordinates: Any, *, smooth: bool = False) -> tuple[Array, Array]:

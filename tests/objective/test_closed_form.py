@@ -31,7 +31,7 @@ def test_the_orientation_lies_in_one_half_turn():
 def test_the_least_squares_kernel_makes_the_target_response(texture):
     experiment = Experiment(image=texture(), kernel_size=9, wavelength=5.0, sigma=2.0, loss="mse")
     objective = along(experiment, "theta")
-    kernel = least_squares_kernel(objective)
+    kernel = least_squares_kernel(objective.compressed.weights, objective.target_response)
     response = objective.compressed(kernel[None])[0]
     target = objective.target_response
     assert torch.linalg.norm(response - target) <= 1e-6 * torch.linalg.norm(target)

@@ -567,11 +567,8 @@ class Quartic(Line):
         self.parameter = OPEN
         self.is_root = root
 
-    def loss(self, values):
-        return values**2 if self.is_root else values**4
-
-    def smooth_loss(self, values):
-        return values**4
+    def loss(self, values, *, smooth=False):
+        return values**2 if self.is_root and not smooth else values**4
 
 
 class TestObjective:

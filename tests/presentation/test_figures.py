@@ -74,7 +74,7 @@ class Valleys(Line):
             "theta", -math.pi, math.pi, 2 * math.pi, target, start, is_angle=True
         )
 
-    def loss(self, values: torch.Tensor) -> torch.Tensor:
+    def loss(self, values: torch.Tensor, *, smooth: bool = False) -> torch.Tensor:
         return 1 - torch.cos(values) + torch.cos(2 * values) / 2
 
 

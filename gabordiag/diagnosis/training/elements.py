@@ -147,7 +147,7 @@ class Facts:
 
     def _filters(self) -> FloatArray:
         """Everything that tells filters apart (filters, n), in units of what is too little to."""
-        run, name = self.run, self.run.watched[0].element.name
+        run, name = self.run, self.run.watched[0].name
         owner, count = name.rpartition(".")[0], run.final[name].shape[0]
         kernels = seen_weight(self.training, run.final, self.batch, count)
         if kernels is not None:
@@ -199,7 +199,7 @@ def _lines(
 
 def rounding_of(watched: Watched, state: State) -> float:
     """Returns the relative rounding of an element's tensor."""
-    return float(torch.finfo(state[watched.element.name].dtype).eps)
+    return float(torch.finfo(state[watched.name].dtype).eps)
 
 
 def _period(members: Sequence[Watched], state: State, evaluation: Evaluation) -> float | None:
@@ -411,7 +411,7 @@ class Judged:
         return {
             "name": self.watched.label,
             "parameter": self.watched.group,
-            "tensor": self.watched.element.name,
+            "tensor": self.watched.name,
             "filter": self.watched.row,
             "unit": "rad" if self.parameter.is_angle else "",
             "period": self.parameter.period,
@@ -475,7 +475,7 @@ def _gradient(element: Judged) -> Judgement | None:
     never, when = since == 0, f" since step {since}" if since else ""
     arrived = bool(facts.run.arrived[element.index])
     evidence = {"since_step": since, "height_of_line": line.height, "arrives": arrived}
-    cut, name = _ask(element, find_cut), element.watched.element.name
+    cut, name = _ask(element, find_cut), element.watched.name
     if name not in facts.run.sizes:
         cut = Cut("frozen", None, name)
     # A line whose range lies beyond a clamp's limits is level too; a ReLU holds responses.
@@ -678,7 +678,7 @@ def _beside_kernel(element: Judged) -> Judgement | None:
 
 def _rate_advice(element: Judged, factor: float) -> str:
     # That of the user: a schedule may begin with another one.
-    rate = element.facts.run.rates[element.watched.element.name] * factor
+    rate = element.facts.run.rates[element.watched.name] * factor
     return f"a learning rate of {rate:.2g} for {element.watched.group}"
 
 
@@ -690,7 +690,7 @@ QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
 
 def _ask(element: Judged, ask: Callable[[OwnObjective, float], Cut | None]) -> Cut | None:
     training, watched = element.facts.training, element.watched
-    state, name, place = element.facts.run.final, watched.element.name, watched.element.index
+    state, name, place = element.facts.run.final, watched.name, watched.index
     # A clamp is recognised where it holds all numbers of its input: they are all this one.
     values = torch.full_like(state[name], float(state[name].reshape(-1)[place]))
     if watched.kind == "vector":

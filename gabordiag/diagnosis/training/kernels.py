@@ -76,7 +76,7 @@ def kernel_starts(
 
 
 def _layer(training: Training, watched: Sequence[Watched]) -> GaborConv2d | None:
-    owners = {element.element.name.rpartition(".")[0] for element in watched}
+    owners = {element.name.rpartition(".")[0] for element in watched}
     layer = training.model.get_submodule(owners.pop()) if len(owners) == 1 else None
     if not isinstance(layer, GaborConv2d) or layer.mix is not None or layer.groups > 1:
         return None

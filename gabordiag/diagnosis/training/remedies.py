@@ -186,7 +186,7 @@ def _trials(
 def _led_by_coarse(
     train: Callable[..., Any], plan: Plan, watched: Sequence[Watched]
 ) -> dict[str, float]:
-    held = {element.element.name for element in watched if element.label in plan.coarse}
+    held = {element.name for element in watched if element.label in plan.coarse}
     rates = {name: 0.0 if name in held else rate for name, rate in plan.rates.items()}
     ends = train(rates, starts=plan.coarse)[0].coordinates[-1].tolist()
     led = {element.label: end for element, end in zip(watched, ends, strict=True)}
@@ -255,7 +255,7 @@ def _own_rates(facts: Facts, elements: Sequence[Judged]) -> tuple[dict[str, floa
         wanted = [j.judgement.factor for j in members if j.judgement.factor is not None]
         if wanted:
             # Where some want a smaller rate, these decide.
-            smallest, name = min(wanted), members[-1].watched.element.name
+            smallest, name = min(wanted), members[-1].watched.name
             rates[name] *= smallest if smallest < 1 else float(np.median(wanted))
             words.append(f"lr {rates[name]:.2g} for {group}")
     return rates, ", ".join(words)
@@ -307,7 +307,7 @@ def _turning(elements: Sequence[Judged]) -> dict[str, int]:
     turning: dict[str, int] = {}
     for members in _by_group(elements).values():
         watched, period = members[0].watched, members[0].parameter.period
-        size = members[0].facts.run.final[watched.element.name].numel()
+        size = members[0].facts.run.final[watched.name].numel()
         if watched.kind == "value" and period is not None and len(members) == size:
-            turning[watched.element.name] = round(math.tau / period)
+            turning[watched.name] = round(math.tau / period)
     return turning

@@ -168,7 +168,7 @@ def _bank(facts: Facts) -> npt.NDArray[np.float64] | None:
     run, watched = facts.run, facts.run.watched
     if not run.is_finite or all(element.row is None for element in watched):
         return None
-    count = run.final[watched[0].element.name].shape[0]
+    count = run.final[watched[0].name].shape[0]
     states = (run.start, run.final)
     weights = [seen_weight(facts.training, state, facts.batch, count) for state in states]
     seen = [weight[:, 0].double().cpu().numpy() for weight in weights if weight is not None]
