@@ -217,7 +217,7 @@ def only_jump(landscape: Landscape, values: Array, losses: Array, lr: float) -> 
     path, gradients, updates, lrs = (column[:, None] for column in columns)
     made = Trajectory(path, losses, gradients, updates, lrs)
     settings = OptimizerSettings("sgd", 0.5, steps=len(values) - 1)
-    (jump,) = judge_run(Bent(landscape.parameter), settings, landscape, made).jumps
+    (jump,) = judge_run(Bent(landscape.parameter), settings, landscape, made, lrs[0]).jumps
     return jump
 
 
