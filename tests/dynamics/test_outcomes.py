@@ -28,7 +28,7 @@ from gabordiag.dynamics.run import Trajectory
 from gabordiag.dynamics.run import judge as judge_run
 from gabordiag.landscape.critical import Certificate
 from gabordiag.landscape.points import CriticalPoint, Landscape
-from gabordiag.objective.objective import Line
+from gabordiag.objective.objective import Line, OfLine
 from gabordiag.objective.space import Parameter
 
 Array = npt.NDArray[np.float64]
@@ -217,7 +217,7 @@ def only_jump(landscape: Landscape, values: Array, losses: Array, lr: float) -> 
     path, gradients, updates, lrs = (column[:, None] for column in columns)
     made = Trajectory(path, losses, gradients, updates, lrs)
     settings = OptimizerSettings("sgd", 0.5, steps=len(values) - 1)
-    (jump,) = judge_run(Bent(landscape.parameter), settings, landscape, made, lrs[0]).jumps
+    (jump,) = judge_run(OfLine(Bent(landscape.parameter)), settings, landscape, made, lrs[0]).jumps
     return jump
 
 
