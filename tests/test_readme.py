@@ -77,10 +77,10 @@ def test_function_example() -> None:
 def test_training_example(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(os.fspath(ROOT / "gabordiag/examples/train.py"), run_name="__main__")
     headline = " ".join(capsys.readouterr().out.split())
-    # That it helps is measured: the loss is half as large.
-    assert headline.startswith("5 of your 6 filters have converged; filter 3 sits beside a lower")
+    # A plain loop: the loss still falls by a third every ten steps, from 0.14 to 0.008 at step 200.
+    assert headline.startswith("1 of your 6 filters has converged; filter 3 sits beside a lower")
     after, before = re.findall(r"0\.\d+", headline)
-    assert float(after) < 0.6 * float(before)
+    assert float(after) < 0.1 * float(before)
     stated = " ".join(README.replace("\n> ", " ").split())
     assert headline in stated
 

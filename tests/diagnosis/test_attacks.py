@@ -208,9 +208,9 @@ ENDS = [
     # The loss goes on falling beyond the end, where the target is, towards v = 6: factor 0.8.
     Attack("minimum past the end", UNREACHABLE, lambda v: (v - 6) ** 2,
            {"range": (0.0, 5.0), "target": 5.0, "start": 2.0, "lr": 0.1}),
-    # e^v rises as lr t, v = log(e^2 + t): 3.2 after 20 steps, and the end is not passed.
+    # e^v rises as lr t, v = log(e^2 + lr t): 3.3 after 200 steps, and the end is not passed.
     Attack("falling to the end", TOO_SMALL, lambda v: torch.exp(-v),
-           {"range": (0.0, 5.0), "target": 5.0, "start": 2.0, "lr": 1.0, "steps": 20}),
+           {"range": (0.0, 5.0), "target": 5.0, "start": 2.0, "lr": 0.1, "steps": 200}),
     # (sqrt v - 1)^2: the slope is infinite at the end 0; at 1 L'' = 1/2, factor 0.95.
     Attack("root's domain", HEALTHY, lambda v: (v.sqrt() - 1) ** 2,
            {"range": (0.0, 4.0), "target": 1.0, "start": 0.2, "lr": 0.1}),

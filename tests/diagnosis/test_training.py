@@ -530,8 +530,34 @@ def test_a_minimum_beyond_the_range_is_no_goal_and_the_rate_leads_there(lr: floa
     assert own.after.losses[0] < 1.2e-4 * result.run.losses[0]
 
 
+class Carried(nn.Module):
+    """Errors 10 (near - far) and far - 5: near stands at its line's minimum, far + a trifle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near = nn.Parameter(torch.zeros(1))
+        self.far = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.cat([10 * (self.near - self.far), self.far - 5])
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(300, "step_too_small"), (12_000, "healthy")])
+def test_what_its_minimum_carries_along_has_not_converged(steps: int, verdict: str) -> None:
+    # L = (100 (near - far)^2 + (far - 5)^2) / 2. The smaller eigenvalue is 1/2: of the way to 5
+    # (1 - lr / 2)^steps is left, 86% and 0.25%, and near is 1/200 of that from its minimum.
+    made = gd.Training(Carried(), [(torch.ones(1, 2), torch.zeros(1, 2))], functional.mse_loss)
+    result = gd.diagnose(made, params="near", lr=0.001, steps=steps, seeds=0)
+    (element,) = result.elements
+    assert element.final == pytest.approx(5 * (1 - (1 - 0.0005) ** steps), rel=0.02)
+    assert element.verdict == verdict
+    assert ("still on its way" in result.headline) == (verdict == "step_too_small")
+
+
 def test_a_filter_of_several_numbers_is_one_subject() -> None:
     x = noise(64, 3)
+    # Centred, so that the bias's minimum stays at 0 whatever the weights are.
+    x = x - x.mean(0)
     made = gd.Training(nn.Linear(3, 1), [(x, x @ torch.ones(3, 1))], functional.mse_loss)
     for params, subject in (
         ("weight", "filter 0 is still"),

@@ -676,6 +676,25 @@ def _beside_kernel(element: Judged) -> Judgement | None:
     return Judgement("wrong_basin", evidence, why, f"start the whole filter there, it at {there}")
 
 
+def _carried_along(element: Judged) -> Judgement | None:
+    """Its line's minimum, at which it stands, moves on as the rest of the model learns."""
+    part = max(1, int(_LAST * len(element.path)))
+    last, before = element.path[-part:], element.path[-2 * part : -part]
+    drift, noise = float(last.mean() - before.mean()), 2 * last.std() / math.sqrt(part)
+    # As many steps again would lead this far at the pace of the last ones.
+    ahead = abs(drift) / _LAST
+    if not element.facts.still_falls or abs(drift) <= noise or ahead <= element.parameter.tolerance:
+        return None
+    ends = element.show(float(before.mean())), element.show(float(last.mean()))
+    why = (
+        f"its line's minimum moves on as the rest of the model learns, from {ends[0]} to {ends[1]} "
+    )
+    why += f"within {part} steps, and the loss still falls"
+    factor = 2.0
+    evidence = {"drift": drift, "within_steps": part, "factor": factor, "still_falls": True}
+    return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
+
+
 def _rate_advice(element: Judged, factor: float) -> str:
     # That of the user: a schedule may begin with another one.
     rate = element.facts.run.rates[element.watched.name] * factor
@@ -685,6 +704,7 @@ def _rate_advice(element: Judged, factor: float) -> str:
 # In this order; the first that finds something is the verdict.
 QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
     _nonfinite, _gradient, _held, _too_large, _basin, _twin, _on_top, _too_slow, _beside_kernel,
+    _carried_along,
 )  # fmt: skip
 
 
