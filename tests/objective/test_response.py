@@ -234,4 +234,5 @@ class TestCompression:
         double = compress(self.image, self.kernels, noise)
         single = double.to(torch.float32, torch.device("cpu"))
         assert single.weights.dtype == single.extra.dtype == torch.float32
+        assert single.weights.shape == double.weights.shape
         torch.testing.assert_close(single.weights.double(), double.weights, rtol=1e-6, atol=1e-6)

@@ -686,10 +686,8 @@ def _carried_along(element: Judged) -> Judgement | None:
     if not element.facts.still_falls or abs(drift) <= noise or ahead <= element.parameter.tolerance:
         return None
     ends = element.show(float(before.mean())), element.show(float(last.mean()))
-    why = (
-        f"its line's minimum moves on as the rest of the model learns, from {ends[0]} to {ends[1]} "
-    )
-    why += f"within {part} steps, and the loss still falls"
+    why = "it moves on with its line's minimum, as the rest of the model learns: from "
+    why += f"{ends[0]} to {ends[1]} within {part} steps, and the loss still falls"
     factor = 2.0
     evidence = {"drift": drift, "within_steps": part, "factor": factor, "still_falls": True}
     return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
