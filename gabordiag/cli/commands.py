@@ -621,7 +621,7 @@ def explain_command(
     session: Session,
     log: Path = Argument(
         metavar="LOG",
-        help="A log: CSV, JSON, JSON lines, .gz of these, -, or TensorBoard's events.",
+        help="A log: CSV, JSON, JSON lines, .gz of these, -; TensorBoard's or MLflow's folder.",
     ),
     value_column: str | None = Option(None, help="Name of the parameter's column."),
     loss_column: str | None = Option(None, help="Name of the loss's column."),

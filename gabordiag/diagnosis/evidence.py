@@ -101,6 +101,8 @@ _TIMES = (4, 6, 10, 15, 25, 40, 60, 100)
 _MOST_STEPS = 20_000
 # Eigenvalues below this part of the largest have no sign: nothing is said of a saddle.
 _NO_SIGN = 1e-7
+# Starts of which one should arrive: first one, then so many times as many at once.
+_MORE_AT_ONCE = 4
 # Even starts of one parameter by which the share that arrives is measured: one a degree.
 MULTI_START_GRID = 181
 # Rates between which one is looked for: any.
@@ -215,10 +217,18 @@ class _Bench(ABC):
 
     def first_confirmed(self, settings: OptimizerSettings, starts: FloatArray) -> Trial:
         """Returns the first confirmed trial from starts (n, d) that arrives, or the first."""
-        if settings.is_elementwise:
-            every = np.concatenate([self._confirming(start) for start in starts])
-            self._made([settings] * len(every), every)
-        return first_reached(self.confirmed(settings, start) for start in starts)
+        return first_reached(self._confirmed_each(settings, starts))
+
+    def _confirmed_each(self, settings: OptimizerSettings, starts: FloatArray) -> Iterator[Trial]:
+        # Many at once cost little more than one, unless the objective is slow; then one may do.
+        done, count = 0, 1
+        while done < len(starts):
+            block = starts[done : done + count]
+            if settings.is_elementwise:
+                every = np.concatenate([self._confirming(start) for start in block])
+                self._made([settings] * len(every), every)
+            yield from (self.confirmed(settings, start) for start in block)
+            done, count = done + count, _MORE_AT_ONCE * count
 
     @cached_property
     def kink_slope(self) -> FloatArray | None:
@@ -251,12 +261,8 @@ class LineBench(_Bench):
 
     def __init__(self, line: Line, landscape: Landscape | None = None) -> None:
         super().__init__(OfLine(line))
-        self.line, self._landscape = line, landscape
-
-    @cached_property
-    def landscape(self) -> Landscape:
-        """All critical points."""
-        return self._landscape or find_critical_points(self.line)
+        self.line, self.landscape = line, landscape or find_critical_points(line)
+        self.space = self.objective.space = Space((self.landscape.parameter,))
 
     @cached_property
     def table(self) -> TabulatedObjective:
@@ -534,7 +540,7 @@ class SpaceBench(_Bench):
             states.append(state)
             if state.step not in counts:
                 continue
-            path, how = Trajectory.from_states(states), replace(settings, steps=state.step)
+            (path,), how = Trajectory.from_states(states), replace(settings, steps=state.step)
             (trial,) = self._judged([how], rates[None], [path])
             before, apart = apart, math.inf
             if trial.goal is not None:

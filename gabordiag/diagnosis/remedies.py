@@ -169,8 +169,8 @@ def leave_saddle(facts: Facts) -> Remedy | None:
     if facts.saddle is None:
         return None
     aside = NUDGE * facts.space.tolerance * facts.saddle.direction
-    starts = (facts.start + aside, facts.start - aside)
-    trial = first_reached(facts.bench.confirmed(facts.settings, start) for start in starts)
+    starts = np.stack([facts.start + aside, facts.start - aside])
+    trial = facts.bench.first_confirmed(facts.settings, starts)
     return _from_trial("leave_saddle", facts.options(trial.start), trial)
 
 
@@ -287,7 +287,7 @@ def multi_start(facts: Facts) -> Remedy | None:
         return None
     scan, share = found
     count = 1 if share == 1 else math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - share))
-    trial = first_reached(facts.bench.confirmed(scan, start) for start in facts.bench.drawn(count))
+    trial = facts.bench.first_confirmed(scan, facts.bench.drawn(count))
     is_other = scan.optimizer != facts.settings.optimizer
     how = f"{_with_optimizer(facts, scan.optimizer)} " if is_other else ""
     starts = counted(count, "random start", "random starts")

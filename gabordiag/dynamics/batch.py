@@ -76,7 +76,7 @@ class BatchRuns:
             block = slice(lo, lo + _CLASSIFY_CHUNK)
             values = np.ascontiguousarray(self.tail[:, block])
             rows = [losses(row) for row in values]
-            slope = np.abs(self.last_gradient[block]) * table.parameter.tolerance
+            slope = np.abs(self.last_gradient[block]) * around.space.tolerance
             return classify(around, values[..., None], np.stack(rows), slope, self.moved[block])
 
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:

@@ -8,7 +8,6 @@ compared is measured in the parameters' tolerances.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ from gabordiag.results import finite_or_none
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
-Points = Iterable[FloatArray]
 
 # A filter of a bank has arrived where its error is below this part of the response's mean square.
 ARRIVED = 1e-3
@@ -114,6 +112,12 @@ class Surroundings:
     rest_points: FloatArray | None = None
     steepest: float = math.nan
 
+    @property
+    def minima(self) -> FloatArray:
+        """Values (m, d) of the attractors."""
+        values = [point.values for point in self.attractors]
+        return np.array(values).reshape(-1, len(self.space))
+
 
 def surroundings(landscape: Landscape) -> Surroundings:
     """Returns what a landscape of one parameter says to a judgement of runs."""
@@ -164,13 +168,13 @@ def classify(
     codes[~finite] = CODES["nonfinite"]
 
     # Where no gradient arrives, lying beside a minimum is no success.
-    rest = [*around.goals, *(() if around.rest_points is None else around.rest_points)]
-    at_rest = _nearest(space, values[-1], rest) <= _AT_REST
+    rest, minima = around.goals, around.minima
+    if around.rest_points is not None:
+        rest = np.concatenate([rest, around.rest_points])
+    at_rest = (_apart(space, values[-1], rest) <= _AT_REST).any(axis=1)
     assign(codes, finite & ~moved & ~at_rest, "frozen")
     assign(codes, _stays_near(space, values, around.goals, finite & (codes < 0)), "reached")
-    for point in around.attractors:
-        stays = _stays_near(space, values, [point.values], finite & (codes < 0))
-        assign(codes, stays, "local_minimum")
+    assign(codes, _stays_near(space, values, minima, finite & (codes < 0)), "local_minimum")
 
     periods[finite], drifting[finite] = _find_periods(space, values[:, finite])
     assign(codes, (periods >= 1) & drifting, "running")
@@ -191,11 +195,9 @@ def classify(
     # Within a tolerance noise may hide the descent: then it is the values that go one way.
     drifts = (extent <= 1) & (net > 0) & (net >= DESCENT_SHARE * path) & ~rises & (periods == 0)
     assign(codes, finite & drifts, "unfinished")
-    for point in around.attractors:
-        if point.settled is not None:
-            among = finite & (codes < 0)
-            settled = _stays_near(space, values, [point.values], among, point.settled)
-            assign(codes, settled, "local_minimum")
+    reach = np.array([point.settled or 0.0 for point in around.attractors])
+    settled = _stays_near(space, values, minima, finite & (codes < 0), reach)
+    assign(codes, settled, "local_minimum")
     # What does not move at all is not erratic, whatever the slope: its steps are rounded away.
     assign(codes, periods == 1, "plateau")
     assign(codes, codes < 0, "erratic")
@@ -225,22 +227,26 @@ def assign(codes: IntArray, where: BoolArray, name: str) -> None:
     codes[where & (codes < 0)] = CODES[name]
 
 
-def _nearest(space: Space, values: FloatArray, points: Points) -> FloatArray:
-    """Returns the distances (...) of values (..., d) to the nearest point, in tolerances."""
-    nearest = np.full(values.shape[:-1], np.inf)
-    for point in points:
-        nearest = np.fmin(nearest, space.distances(values, point))
-    return nearest
+def _apart(space: Space, values: FloatArray, points: FloatArray) -> FloatArray:
+    """Returns the distances (n, m) of values (n, d) to points (m, d), in tolerances."""
+    return space.distances(values[:, None], points)
 
 
 def _stays_near(
-    space: Space, values: FloatArray, points: Points, among: BoolArray, reach: float = 1.0
+    space: Space,
+    values: FloatArray,
+    points: FloatArray,
+    among: BoolArray,
+    reach: float | FloatArray = 1.0,
 ) -> BoolArray:
-    """Whether the whole tail lies within `reach` tolerances of one of the points."""
-    near = np.zeros(values.shape[1], dtype=np.bool_)
-    # The last value rules most runs out before the whole tail is looked at.
-    last = among & (_nearest(space, values[-1], points) <= reach)
-    near[last] = (_nearest(space, values[:, last], points) <= reach).all(axis=0)
+    """Whether the whole tail lies within `reach` tolerances of one of the points (m, d)."""
+    near, reach = np.zeros_like(among), np.broadcast_to(reach, len(points))
+    # The last value rules most runs and points out before the whole tail is looked at.
+    last = among[:, None] & (_apart(space, values[-1], points) <= reach)
+    for index in np.flatnonzero(last.any(axis=0)):
+        runs = np.flatnonzero(last[:, index])
+        apart = space.distances(values[:, runs], points[index])
+        near[runs] |= (apart <= reach[index]).all(axis=0)
     return near
 
 
@@ -250,13 +256,14 @@ def _last_stays(
     """Returns since which index (n,) a run stays near one minimum; the tail's length for never."""
     length, count = values.shape[:2]
     since = np.full(count, length)
-    targets: list[Points] = [[point.values] for point in around.attractors]
-    for points in (*targets, around.goals):
-        last = among & (_nearest(space, values[-1], points) <= 1.0)
-        away = _nearest(space, values[:, last], points) > 1.0
+    points = np.concatenate([around.minima, around.goals])
+    last = among[:, None] & (_apart(space, values[-1], points) <= 1.0)
+    for index in np.flatnonzero(last.any(axis=0)):
+        runs = np.flatnonzero(last[:, index])
+        away = space.distances(values[:, runs], points[index]) > 1.0
         # Counted from the end: the first value that is away.
         stays = np.where(away.any(axis=0), np.argmax(away[::-1], axis=0), length)
-        since[last] = np.minimum(since[last], length - stays)
+        since[runs] = np.minimum(since[runs], length - stays)
     return since
 
 

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ from gabordiag.dynamics.outcomes import (
 )
 from gabordiag.dynamics.replay import Step, as_steps, log_columns
 from gabordiag.landscape.critical import find_critical_points, still_holds
-from gabordiag.landscape.points import Landscape
+from gabordiag.landscape.points import AS_LOW, Landscape
 from gabordiag.landscape.surface import PairSurface, condition, newton, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.gabor_objective import Batches
@@ -66,12 +66,13 @@ class Trajectory:
 
     @classmethod
     def from_states(
-        cls, states: Sequence[State], index: int = 0, full_losses: FloatArray | None = None
-    ) -> Trajectory:
-        """Collects the steps of the index-th run of several."""
+        cls, states: Sequence[State], full_losses: FloatArray | None = None
+    ) -> list[Trajectory]:
+        """Collects the steps of all runs."""
         _, *columns = zip(*states, strict=True)
-        arrays: list[Any] = [read_only(np.array(column)[:, index].copy()) for column in columns]
-        return cls(*[*arrays, full_losses])
+        runs = zip(*(np.array(column).swapaxes(0, 1) for column in columns), strict=True)
+        made: list[list[Any]] = [[read_only(part.copy()) for part in parts] for parts in runs]
+        return [cls(*[*parts, full_losses]) for parts in made]
 
     @property
     def value(self) -> FloatArray:
@@ -136,10 +137,11 @@ class Run(Result):
     batch_size: int | None = None
     batch: dict[str, Any] | None = None
 
-    @property
+    @cached_property
     def space(self) -> Space:
         """What was learned."""
-        return self.objective.space
+        known = self.landscape
+        return self.objective.space if known is None else Space((known.parameter,))
 
     @property
     def lr(self) -> float | dict[str, float]:
@@ -328,7 +330,8 @@ def run(
         if listener is not None and state.step >= len(logged):
             listener(one_step(state, *full[-1:]))
     losses = read_only(np.array(full)) if has_full_loss else None
-    judged = path = Trajectory.from_states(states, full_losses=losses)
+    (path,) = Trajectory.from_states(states, losses)
+    judged = path
     if is_on_batches:
         slopes = objective.loss_and_gradient(objective.space.coordinates(path.values))[1]
         judged = replace(path, losses=path.landscape_losses, gradients=read_only(slopes))
@@ -350,16 +353,18 @@ def run_many(
     for lo in range(0, len(lrs), size):
         group = slice(lo, lo + size)
         states = list(descend(objective, settings, starts[group], lrs[group]))
-        paths += [Trajectory.from_states(states, index) for index in range(len(lrs[group]))]
+        paths += Trajectory.from_states(states)
     return paths
 
 
 def outcomes_of_several(objective: Objective, paths: Sequence[Trajectory]) -> list[str]:
     """Returns the outcomes of runs of several parameters."""
-    minima = minima_near(objective, np.array([path.values[-1] for path in paths]))
+    places = np.concatenate([[path.values[-1] for path in paths], objective.goals])
+    minima = minima_near(objective, places)
+    at_goals = minima[len(paths) :]
     return [
-        judge_outcome(_around_end(objective, path, minimum), path)[0]
-        for path, minimum in zip(paths, minima, strict=True)
+        judge_outcome(_around_end(objective, path, minimum, at_goals), path)[0]
+        for path, minimum in zip(paths, minima, strict=False)
     ]
 
 
@@ -404,8 +409,9 @@ def judge(
         eps = torch.finfo(objective.dtype).eps
         trusted = trusted_steps(lyapunov, objective.line.parameter, trajectory.value, eps)
     else:
-        (minimum,) = minima_near(objective, trajectory.values[-1:])
-        around = _around_end(objective, trajectory, minimum)
+        places = np.concatenate([trajectory.values[-1:], objective.goals])
+        minimum, *at_goals = minima_near(objective, places)
+        around = _around_end(objective, trajectory, minimum, at_goals)
         hessian = condition(objective, trajectory.values[-1] if minimum is None else minimum)
         finite = losses[np.isfinite(losses)]
         largest, smallest = (f(finite) if len(finite) else 0.0 for f in (np.max, np.min))
@@ -477,17 +483,33 @@ def sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> list
 
 
 def _around_end(
-    objective: Objective, trajectory: Trajectory, minimum: FloatArray | None
+    objective: Objective,
+    trajectory: Trajectory,
+    minimum: FloatArray | None,
+    at_goals: Sequence[FloatArray | None],
 ) -> Surroundings:
-    """Returns what a run of several parameters is judged by, the minimum at its end included."""
-    space = objective.space
+    """Returns what a run of several parameters is judged by.
+
+    To it belong the minima to which Newton's method leads from its end and from each goal (m).
+    """
+    space, goals = objective.space, objective.goals
     others: tuple[Attractor, ...] = ()
     if minimum is not None:
-        apart = [float(space.distances(minimum, goal)) for goal in objective.goals]
-        others = (Attractor(minimum),) if min(apart, default=math.inf) > 1.0 else ()
+        near = space.distances(minimum, goals) <= 1.0
+        own = [at for at, is_near in zip(at_goals, near, strict=True) if is_near and at is not None]
+        if not near.any() or (own and _is_higher(objective, trajectory, minimum, own)):
+            others, goals = (Attractor(minimum),), goals[~near]
     slopes = _slopes(space, trajectory.gradients)
     steepest = float(np.nanmax(slopes)) if np.isfinite(slopes).any() else math.nan
-    return Surroundings(space, objective.goals, others, None, steepest)
+    return Surroundings(space, goals, others, None, steepest)
+
+
+def _is_higher(
+    objective: Objective, trajectory: Trajectory, minimum: FloatArray, own: Sequence[FloatArray]
+) -> bool:
+    """Whether a minimum so near to a goal is another one than the goal's, and not as low."""
+    loss, *losses = objective.loss_at(objective.space.coordinates(np.stack([minimum, *own])))
+    return bool(loss - min(losses) > AS_LOW * (np.nanmax(trajectory.losses) - min(losses)))
 
 
 def minima_near(objective: Objective, places: FloatArray) -> list[FloatArray | None]:

@@ -39,6 +39,8 @@ _CELLS_BEYOND, _CELLS_EXPENSIVE, _CELLS_AROUND_EXPENSIVE = 4096, 512, 32
 # Of a stretch in which a function is refused somewhere, asked one by one: at first, on both sides
 # of an interval together, a quarter of its width apart.
 _PROBES = 33
+# So many values are looked up one by one in less time than as an array.
+_FEW = 16
 # Of the steepest slope: less at the target is rounding.
 _ROUNDINGS = 1e-12
 _NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))
@@ -153,8 +155,14 @@ class TabulatedObjective(Line):
         return self.tables[1]
 
     def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
-        """Returns losses (n,) and gradients (n,), in plain Python as for one value."""
-        losses, gradients = np.array([self._at(value) for value in values.tolist()]).T
+        """Returns losses (n,) and gradients (n,), of few values in plain Python."""
+        if len(values) <= _FEW:
+            losses, gradients = np.array([self._at(value) for value in values.tolist()]).T
+            return losses, torch.from_numpy(gradients)
+        at, (losses, gradients) = values.numpy(), (table(values.numpy()) for table in self.tables)
+        losses = np.maximum(losses, self._floor)
+        for index in np.flatnonzero(~(self.parameter.room(at) >= 0)):
+            losses[index], gradients[index] = self._at(float(at[index]))
         return losses, torch.from_numpy(gradients)
 
     def _at(self, value: float) -> tuple[float, float]:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.landscape.points import (
+    AS_LOW,
     Certificate,
     CriticalPoint,
     Discontinuity,
@@ -79,6 +80,8 @@ _SAME_ROOT = 1e-7
 _NEWTON_REACH = 1e-4
 # Values, evenly spread, by which the loss is judged where nothing else is known of it.
 _GRID = 1001
+# Parts of the tolerance, ascending, at which losses beside the goal are looked at.
+_NEARER = np.power(2.0, -np.arange(20.0, -0.5, -0.5))
 # Of the dips that no sign change explains, so many are looked at, the deepest: of ripples there is
 # no end.
 _MOST_DIPS = 16
@@ -309,7 +312,7 @@ def find_critical_points(objective: Line) -> Landscape:
     hold_against_all(asked)
     losses = np.append(losses, [(jump.loss_below, jump.loss_above) for jump in jumps])
     largest = float(losses.max())
-    return Landscape(
+    found = Landscape(
         parameter,
         _classify(objective, values, series, largest, certificate.is_isolated, by_slopes),
         _as_sampled(asked, series, certificate),
@@ -318,6 +321,28 @@ def find_critical_points(objective: Line) -> Landscape:
         float(losses.min()),
         jumps,
         objective.images,
+    )
+    return replace(found, parameter=_with_closeness(objective, found))
+
+
+def _with_closeness(objective: Line, landscape: Landscape) -> Parameter:
+    """Returns the parameter, close to the goal only where the loss is nearly as low as there.
+
+    Of an angle a degree means something by itself; a hundredth of a range, which may be far wider
+    than the goal's basin, does not.
+    """
+    parameter, goal, level = landscape.parameter, landscape.goal, smooth_level(objective)
+    if goal is None or parameter.is_angle:
+        return parameter
+    apart = parameter.tolerance * _NEARER
+    places = goal.value + np.stack([apart, -apart])
+    is_inside = parameter.room(places) >= 0
+    rises = np.zeros_like(places)
+    rises[is_inside] = level(places[is_inside]) - level(np.array([goal.value]))
+    height = np.ptp(level(parameter.value(np.linspace(0, parameter.span, _GRID))))
+    high = np.flatnonzero((rises > AS_LOW * height).any(axis=0))
+    return (
+        replace(parameter, closeness=float(apart[max(high[0] - 1, 0)])) if len(high) else parameter
     )
 
 

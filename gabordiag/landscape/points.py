@@ -16,6 +16,8 @@ from gabordiag.results import finite_or_none
 
 # Minima whose losses differ by less than this part of the landscape's height are equally low.
 SAME_LOSS = 1e-9
+# Beside a minimum, those that are higher by up to this part of it are nearly as low.
+AS_LOW = 0.05
 # Plain gradient descent is stable at a minimum for lr x curvature below this.
 PLAIN_LIMIT = 2.0
 

@@ -303,6 +303,8 @@ def newton(
         at = points[moving]
         slopes = objective.loss_and_gradient(at, smooth=True)[1]
         hessians = objective.hessian(at, smooth=True)
+        # Without second derivatives no step is known.
+        hessians[~np.isfinite(hessians).all(axis=(1, 2))] = 0.0
         steps = -np.einsum("nij,nj->ni", np.linalg.pinv(hessians, hermitian=True), slopes)
         steps = np.nan_to_num(steps)
         ratio = np.abs(steps / longest).max(axis=1, keepdims=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,7 @@ class Parameter:
         unit: For people, of parameters that are not angles ("px", "").
         is_positive: The loss is undefined at 0 and below.
         is_log: What an optimizer moves is the value's logarithm, which keeps it positive.
+        closeness: How close counts as being there, where that is less than 1% of the range.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Parameter:
     unit: str = ""
     is_positive: bool = False
     is_log: bool = False
+    closeness: float = math.inf
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Parameter:
@@ -71,7 +73,9 @@ class Parameter:
         period, target, start = (saved[name] for name in ("period", "target", "start"))
         is_angle = saved["unit"] == "rad"
         unit = "" if is_angle else saved["unit"]
-        return cls(saved["parameter"], low, high, period, target, start, is_angle, unit)
+        known = cls(saved["parameter"], low, high, period, target, start, is_angle, unit)
+        tolerance = saved.get("tolerance", math.inf)
+        return replace(known, closeness=tolerance) if tolerance < known.tolerance else known
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -87,8 +91,10 @@ class Parameter:
 
     @property
     def tolerance(self) -> float:
-        """How close counts as being there: 1 degree, or 1% of the range."""
-        return ANGLE_TOLERANCE if self.is_angle else RANGE_TOLERANCE * (self.high - self.low)
+        """How close counts as being there: 1 degree, or at most 1% of the range."""
+        if self.is_angle:
+            return ANGLE_TOLERANCE
+        return min(self.closeness, RANGE_TOLERANCE * (self.high - self.low))
 
     @property
     def width(self) -> float:
@@ -105,7 +111,7 @@ class Parameter:
         wrapped = array - self.period * np.floor((array + half) / self.period)
         return np.where(wrapped >= half, -half, np.maximum(wrapped, -half))
 
-    def offset(self, values: npt.ArrayLike, point: float) -> FloatArray:
+    def offset(self, values: npt.ArrayLike, point: float | FloatArray) -> FloatArray:
         """Returns value - point, to the nearest copy of `point` where there is a period."""
         difference = np.asarray(values, dtype=np.float64) - point
         if self.period is None:
@@ -299,12 +305,15 @@ class Space:
         return np.stack(wrapped, axis=-1)
 
     def offsets(self, values: npt.ArrayLike, point: npt.ArrayLike) -> FloatArray:
-        """Returns values - point (..., d), to the nearest copy of every periodic parameter."""
+        """Returns values - point (..., d), to the nearest copy of every periodic parameter.
+
+        Points may be several, of a shape that broadcasts to that of the values.
+        """
         array, where = np.asarray(values, dtype=np.float64), np.asarray(point, dtype=np.float64)
         # Runs may end at infinity.
         with np.errstate(invalid="ignore", over="ignore"):
             columns = [
-                p.offset(array[..., i], float(where[i])) for i, p in enumerate(self.parameters)
+                p.offset(array[..., i], where[..., i]) for i, p in enumerate(self.parameters)
             ]
         return np.stack(columns, axis=-1)
 

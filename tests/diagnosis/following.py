@@ -77,6 +77,7 @@ class Plan:
         span: Lowest and highest value of the range.
         period: Of the parameter, if it is periodic.
         is_angle: Whether the tolerance is one degree instead of 1% of the range.
+        closeness: The tolerance, where the goal's basin is narrower than that.
         remake: What options that change the loss make of it.
     """
 
@@ -87,12 +88,14 @@ class Plan:
     span: tuple[float, float]
     period: float | None = None
     is_angle: bool = False
+    closeness: float = math.inf
     remake: Callable[[str, str], Loss] = field(default=_cannot)
 
     @property
     def tolerance(self) -> float:
         """How near the goal counts as there."""
-        return math.radians(1) if self.is_angle else 0.01 * (self.span[1] - self.span[0])
+        usual = math.radians(1) if self.is_angle else 0.01 * (self.span[1] - self.span[0])
+        return min(usual, self.closeness)
 
     @cached_property
     def log(self) -> Log:

@@ -47,6 +47,7 @@ class Attack:
         keywords: Of `diagnose`.
         goal: Where the run should arrive, if no target is given.
         hangs_on_rounding: Whether other changed runs arrive; these are not followed.
+        closeness: The tolerance, where the goal's basin is narrower than that.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Attack:
     keywords: dict[str, Any]
     goal: float | None = None
     hangs_on_rounding: bool = False
+    closeness: float = math.inf
 
     def plan(self) -> Plan:
         """Returns the run as a person would make it."""
@@ -65,7 +67,8 @@ class Attack:
         start = given.pop("start")
         settings = {"optimizer": "sgd", "steps": 500, **given}
         is_angle = "range" not in self.keywords
-        return Plan(self.function, settings, start, goal, span, period, is_angle)
+        given = (self.function, settings, start, goal, span, period, is_angle, self.closeness)
+        return Plan(*given)
 
 
 def bowl(v: Tensor) -> Tensor:
@@ -111,6 +114,16 @@ def rough(v: Tensor) -> Tensor:
     """
     waves = [0.5**k * (1 - torch.cos(math.pi * 7**k * (v - 1))) for k in range(6)]
     return sum(waves, (v - 1) ** 2)
+
+
+def tone(v: Tensor) -> Tensor:
+    """The frequency of a sine heard for 20: 1 - sin(x) / x with x = 20 (v - 20), 0 at 20.
+
+    Minima beside are where tan x = x: the first at x = 7.7253, d = 0.38627, of loss 1 - 0.1284,
+    with L'' = 400 x 0.1284 = 51; between, at x = 4.4934, d = 0.2247, it is highest, 1 + 0.2172. At
+    20 L'' = 400 / 3.
+    """
+    return 1 - torch.sinc(20 * (v - 20) / math.pi)
 
 
 def with_slope(function: Function, slope: Function) -> Function:
@@ -323,6 +336,18 @@ NEEDLES = [
     Attack("rough", {"no_working_lr", "step_too_large", "wrong_basin"}, rough,
            {**AT_ONE, "lr": 0.01}),
 ]  # fmt: skip
+# A hundredth of the range holds several minima. Up to 0.5 / 2^4.5 = 0.0221 from 20, but not up to
+# 0.5 / 2^4, the loss is below 5% of its height of 1.217: x = 0.442 and 0.625, 0.032 and 0.064.
+TONE: dict[str, Any] = {"range": (0.0, 50.0), "target": 20.0}
+NARROW = [
+    # lr L'' = 0.13.
+    Attack("tone", HEALTHY, tone, {**TONE, "start": 20.1, "lr": 1e-3}, closeness=0.5 / 2**4.5),
+    # lr L'' = 0.05 at 20.386, where 0.95^500 of the way are left.
+    Attack("tone", WRONG_BASIN, tone, {**TONE, "start": 20.45, "lr": 1e-3},
+           closeness=0.5 / 2**4.5),
+    # lr L'' = 2.7: a cycle where 2 d = lr L', x = 4 (sin x / x^2 - cos x / x), x = 1.67, d = 0.084.
+    Attack("tone", TOO_LARGE, tone, {**TONE, "start": 20.2, "lr": 0.02}, closeness=0.5 / 2**4.5),
+]  # fmt: skip
 WRONG_GRADIENTS = [
     # 1 - 4 lr = 0.6 and 1 - lr = 0.9: wrong, and there all the same.
     Attack("twice the slope", HEALTHY, with_slope(bowl, lambda v: 4 * (v - 1)),
@@ -389,8 +414,8 @@ ROUNDING = [
            {**AT_ONE, "lr": 0.1}),
 ]  # fmt: skip
 ATTACKS = [
-    *SCALE, *ENDS, *FLAT, *KINKS, *EQUAL_MINIMA, *NO_MINIMUM, *NEEDLES, *WRONG_GRADIENTS,
-    *OPTIMIZERS, *ROUNDING,
+    *SCALE, *ENDS, *FLAT, *KINKS, *EQUAL_MINIMA, *NO_MINIMUM, *NEEDLES, *NARROW,
+    *WRONG_GRADIENTS, *OPTIMIZERS, *ROUNDING,
 ]  # fmt: skip
 # One of each group, the quickest that says something of its own.
 QUICK = {
@@ -401,6 +426,7 @@ QUICK = {
     "modulus: healthy",
     "three a turn: equivalent_solution",
     "maximum: target_unreachable",
+    "tone: wrong_basin",
     "a term missing: wrong_gradient",
     "one cycle: healthy",
     "float32: healthy",

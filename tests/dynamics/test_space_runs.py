@@ -197,7 +197,7 @@ def test_table_has_a_column_for_everything(image: np.ndarray) -> None:
     objective = GaborObjective(experiment(image), ("theta", "sigma"))
     settings = OptimizerSettings("sgd", 0.02, steps=5)
     states = list(descend(objective, settings, np.array([[0.9, 2.3]]), np.array([[0.02, 0.02]])))
-    table = Trajectory.from_states(states, 0).to_table(("theta", "sigma"))
+    table = Trajectory.from_states(states)[0].to_table(("theta", "sigma"))
     assert list(table) == log_columns(("theta", "sigma"))
     assert list(table)[:7] == ["step", "theta", "sigma", "loss", "grad", "update", "lr"]
     np.testing.assert_allclose(table["grad"], np.hypot(table["grad_theta"], table["grad_sigma"]))

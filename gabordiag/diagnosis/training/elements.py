@@ -585,8 +585,9 @@ def _basin(element: Judged) -> Judgement | None:
         helps = f"start it at {there}, and lower its learning rate"
         return Judgement("flat_start", evidence, why, helps)
     else:
-        better = element.better_at_first if element.is_away else None
-        if better is None:
+        # What the first line shows may change as the rest of the model learns.
+        better = element.better_at_first
+        if better is None or not element.is_away or element.facts.still_falls:
             return None
         there, evidence = element.show(better.value), {"start": element.value(began)}
         why = f"it began at {element.show(began)}, outside the basin of its line's lowest minimum"
