@@ -53,7 +53,7 @@ from gabordiag.dynamics.windows import (
 )
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import find_critical_points
-from gabordiag.landscape.points import SAME_LOSS, CriticalPoint, Landscape
+from gabordiag.landscape.points import AS_LOW, SAME_LOSS, CriticalPoint, Landscape
 from gabordiag.landscape.series_objective import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.experiment import Experiment
@@ -101,6 +101,8 @@ _TIMES = (4, 6, 10, 15, 25, 40, 60, 100)
 _MOST_STEPS = 20_000
 # Eigenvalues below this part of the largest have no sign: nothing is said of a saddle.
 _NO_SIGN = 1e-7
+# How often the distance of starts beside the target may be halved.
+_HALVINGS = 20
 # Starts of which one should arrive: first one, then so many times as many at once.
 _MORE_AT_ONCE = 4
 # Even starts of one parameter by which the share that arrives is measured: one a degree.
@@ -587,8 +589,7 @@ class SpaceBench(_Bench):
             starts = start[None]
             if bound is None:
                 # What the target holds says theory, or else runs from beside it.
-                aside = BESIDE_TARGET / ANGLE_TOLERANCE * self.space.tolerance
-                starts = np.stack([start, self.goal + aside, self.goal - aside])
+                starts = np.concatenate([starts, self._beside_target])
             outcomes = np.array([CODES[t.outcome] for t in self._at(scan, rates, starts)], np.int8)
             table, lrs = outcomes.reshape(len(rates), len(starts)), np.array(rates)
             held = (table[:, 1:] == CODES["reached"]).all(axis=1) if bound is None else lrs < bound
@@ -596,6 +597,18 @@ class SpaceBench(_Bench):
             escaped = none.astype(np.bool_)
             self._windows[key] = Windows(named, lrs, table[:, 0], none, escaped, held, False)
         return self._windows[key]
+
+    @cached_property
+    def _beside_target(self) -> FloatArray:
+        """Two starts (2, d) beside the target, where the loss is nearly as low as there."""
+        aside = np.outer(_SIDES, BESIDE_TARGET / ANGLE_TOLERANCE * self.space.tolerance)
+        lowest, *_ = self.objective.loss_at(self.space.coordinates(self.goal[None]))
+        for _ in range(_HALVINGS):
+            losses = self.objective.loss_at(self.space.coordinates(self.goal + aside))
+            if (losses <= lowest + AS_LOW * self.height).all():
+                break
+            aside = aside / 2
+        return self.goal + aside
 
     def holds(self, settings: OptimizerSettings) -> bool | None:
         """Whether the target holds the settings' rate, by theory or else by the scan beside it."""

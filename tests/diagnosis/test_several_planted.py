@@ -240,6 +240,25 @@ def test_another_minimum_is_named() -> None:
     assert 0 < advised["a"] < RIGHT
 
 
+def test_another_minimum_within_a_hundredth_of_the_range_is_named() -> None:
+    def ripples(a: Tensor, b: Tensor) -> Tensor:
+        # Along a L'' is 25,860 at 1 and much the same at the next minimum, 0.039 of 4 beside it.
+        d = a - 1
+        return 1 - torch.cos(160 * d) + 130 * d**2 + 13_000 * (b - 1) ** 2
+
+    # It is where 160 sin 160 d = -260 d, with a loss of 0.2.
+    beside = 0.039
+    for _ in range(20):
+        beside = (2 * math.pi - math.asin(1.625 * beside)) / 160
+    found = diagnosed(Plane(ripples, (1.041, 1.001)), lr=3e-5)
+    assert (found.run.outcome, found.verdict) == ("local_minimum", "wrong_basin")
+    assert finding(found, "wrong_basin").evidence["minimum"] == pytest.approx(
+        {"a": 1 + beside, "b": 1.0}, abs=1e-6
+    )
+    # From within 0.0196, half of a ripple, descent leads to the target.
+    assert diagnosed(Plane(ripples, (1.015, 1.001)), lr=3e-5).verdict == "healthy"
+
+
 @pytest.mark.slow
 def test_a_kink_makes_the_run_bounce_and_its_square_settles() -> None:
     found = diagnosed(Plane(lambda a, b: (a - 1) ** 2 + 4 * (b - 1) ** 2, root=True), lr=0.15)

@@ -54,7 +54,7 @@ EFFORTS = {
     "dynamics.theory": {"_ADAM_BETA1"},
     "diagnosis.evidence": {
         "_LOOKED_AT", "_ANYWHERE", "_SEARCH_SHARE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
-        "MULTI_START_GRID", "_MOST_STEPS", "_MORE_AT_ONCE",
+        "MULTI_START_GRID", "_MOST_STEPS", "_MORE_AT_ONCE", "_HALVINGS",
     },
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
