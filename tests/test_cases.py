@@ -103,9 +103,11 @@ SLOW = [
     ),
     (
         ".",
+        # None of 241 rates from 100 to 1e7 leads a plain loop to within 50 of the target; from
+        # inside its basin, at 1037.3, 500 steps of 0.1 end at 1036.6.
         "diagnose --objective sine_mae.py:loss --range 50:5000 --start 1800 --target 1000 --lr 0.1",
-        "wrong_basin",
-        "18(13|19)",
+        "no_working_lr",
+        "+wrong_basin at 1819.3 ",
     ),
     (
         ".",
