@@ -322,10 +322,10 @@ def find_critical_points(objective: Line) -> Landscape:
         jumps,
         objective.images,
     )
-    return replace(found, parameter=_with_closeness(objective, found))
+    return replace(found, parameter=_with_closeness(objective, series, found))
 
 
-def _with_closeness(objective: Line, landscape: Landscape) -> Parameter:
+def _with_closeness(objective: Line, series: LossSeries, landscape: Landscape) -> Parameter:
     """Returns the parameter, close to the goal only where the loss is nearly as low as there.
 
     Of an angle a degree means something by itself; a hundredth of a range, which may be far wider
@@ -340,10 +340,11 @@ def _with_closeness(objective: Line, landscape: Landscape) -> Parameter:
     rises = np.zeros_like(places)
     rises[is_inside] = level(places[is_inside]) - level(np.array([goal.value]))
     height = np.ptp(level(parameter.value(np.linspace(0, parameter.span, _GRID))))
-    high = np.flatnonzero((rises > AS_LOW * height).any(axis=0))
-    return (
-        replace(parameter, closeness=float(apart[max(high[0] - 1, 0)])) if len(high) else parameter
-    )
+    as_low = AS_LOW * height + NOISE_FACTOR * loss_noise(objective, series)
+    high = np.flatnonzero((rises > as_low).any(axis=0))
+    if len(high) == 0:
+        return parameter
+    return replace(parameter, closeness=float(apart[max(high[0] - 1, 0)]))
 
 
 def still_holds(objective: Line, landscape: Landscape) -> bool:

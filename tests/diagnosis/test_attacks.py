@@ -412,6 +412,9 @@ ROUNDING = [
     # What is added at random has no slope.
     Attack("noise", HEALTHY, lambda v: bowl(v) + 0.01 * torch.randn((), dtype=torch.float64),
            {**AT_ONE, "lr": 0.1}),
+    # Nor does it tell how near to the minimum is near.
+    Attack("loud noise", HEALTHY, lambda v: bowl(v) + 0.4 * torch.randn((), dtype=torch.float64),
+           {**AT_ONE, "lr": 0.1}),
 ]  # fmt: skip
 ATTACKS = [
     *SCALE, *ENDS, *FLAT, *KINKS, *EQUAL_MINIMA, *NO_MINIMUM, *NEEDLES, *NARROW,
