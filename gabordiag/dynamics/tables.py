@@ -108,7 +108,8 @@ class Table:
         """Returns the function at values (n,), of one of several tables in one from its row on."""
         position = values - (self.origin if origins is None else origins)
         is_end = None if self.is_periodic else position == self._width
-        position *= 1 / self.cell
+        with np.errstate(over="ignore"):
+            position *= 1 / self.cell
         index = np.floor(position)
         if is_end is not None:
             index[is_end] = self.cells - 1
@@ -159,11 +160,13 @@ class TabulatedObjective(Line):
         if len(values) <= _FEW:
             losses, gradients = np.array([self._at(value) for value in values.tolist()]).T
             return losses, torch.from_numpy(gradients)
-        at, (losses, gradients) = values.numpy(), (table(values.numpy()) for table in self.tables)
-        losses = np.maximum(losses, self._floor)
-        for index in np.flatnonzero(~(self.parameter.room(at) >= 0)):
-            losses[index], gradients[index] = self._at(float(at[index]))
-        return losses, torch.from_numpy(gradients)
+        at, known = values.numpy(), np.empty((2, len(values)))
+        inside = self.parameter.room(at) >= 0
+        known[:, inside] = [table(at[inside]) for table in self.tables]
+        np.maximum(known[0], self._floor, out=known[0], where=inside)
+        for index in np.flatnonzero(~inside):
+            known[:, index] = self._at(float(at[index]))
+        return known[0], torch.from_numpy(known[1])
 
     def _at(self, value: float) -> tuple[float, float]:
         losses, slopes = self.tables
