@@ -339,7 +339,9 @@ def _with_closeness(objective: Line, series: LossSeries, landscape: Landscape) -
     is_inside = parameter.room(places) >= 0
     rises = np.zeros_like(places)
     rises[is_inside] = level(places[is_inside]) - level(np.array([goal.value]))
-    height = np.ptp(level(parameter.value(np.linspace(0, parameter.span, _GRID))))
+    # Of a root the height of what is under it.
+    power = 2 if objective.is_root else 1
+    height = landscape.largest_loss**power - landscape.smallest_loss**power
     as_low = AS_LOW * height + NOISE_FACTOR * loss_noise(objective, series)
     high = np.flatnonzero((rises > as_low).any(axis=0))
     if len(high) == 0:
