@@ -297,8 +297,8 @@ class RateSearch:
         self._each, self._most = 0.0, 0
         names = ("groups", "lr", "factor", "goal", "seed", "seeds")
         what = {name: getattr(self, name) for name in names} | asdict(self.settings)
-        # Model, loss and data, as far as one number shows them.
-        what["loss at the start"] = self._start
+        # Loss and data, as far as one number shows them.
+        what |= {"model": self.training.fingerprint(), "loss at the start": self._start}
         self._saved = Checkpoint(self.checkpoint, what)
         self._inner = beside(self.checkpoint, "training")
         if self._saved.content is not None:

@@ -9,6 +9,7 @@ killed finds again; `seen_weight`, the filters as the model itself computes them
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import warnings
@@ -179,6 +180,14 @@ class Training:
     def state(self) -> dict[str, Tensor]:
         """Returns copies of all parameters and buffers by name."""
         return {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
+
+    def fingerprint(self) -> str:
+        """Returns what distinguishes the model, its modules and their values, from another."""
+        digest = hashlib.blake2b(str(self.model).encode(), digest_size=16)
+        for name, tensor in self.state().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def load(self, state: State) -> None:
         """Copies values into the module."""

@@ -301,8 +301,44 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path) -> None:
         gd.rates(noisy(), checkpoint=place, progress=stop, **NOISY)
     with pytest.raises(UsageError, match="other factor"):
         gd.rates(noisy(), checkpoint=place, **{**NOISY, "factor": 2})
-    with pytest.raises(UsageError, match="other loss at the start"):
+    with pytest.raises(UsageError, match="other model, loss at the start"):
         gd.rates(bowl(1.0), checkpoint=place, **NOISY)
+
+
+class Zeroed(nn.Module):
+    """A network whose last layer begins at zero, and so every one of them with the same loss."""
+
+    def __init__(self, width: int, activation: nn.Module, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.body = nn.Sequential(nn.Linear(2, width), activation)
+        self.last = nn.Linear(width, 1)
+        for part in self.last.parameters():
+            nn.init.zeros_(part)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.body(x))
+
+
+@pytest.mark.parametrize("other", [(5, nn.ReLU(), 0), (4, nn.GELU(), 0), (4, nn.ReLU(), 1)])
+def test_a_checkpoint_of_another_model_with_the_same_loss_is_refused(
+    tmp_path: Path, other: tuple[int, nn.Module, int]
+) -> None:
+    place, batch = tmp_path / "rates.pt", (torch.eye(2), torch.ones(2, 1))
+
+    def search(*model: Any, **more: Any) -> Any:
+        training = gd.Training(Zeroed(*model), [batch], functional.mse_loss)
+        return gd.rates(training, lr=(1e-3, 1, 4), steps=5, seeds=1, checkpoint=place, **more)
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done > 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(4, nn.ReLU(), 0, progress=stop)
+    with pytest.raises(UsageError, match="other model"):
+        search(*other)
+    assert search(4, nn.ReLU(), 0).scans[0].start == pytest.approx(1)
 
 
 def test_the_plan_is_announced_and_kept() -> None:
