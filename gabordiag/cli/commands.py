@@ -6,6 +6,7 @@ is one row of `KINDS` (`presentation/registry.py`). Bodies import what they need
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -556,7 +557,8 @@ def diagnose_command(
     elif resume is not None:
         raise UsageError(
             "only the diagnosis of a training can be resumed.",
-            f"Run this one again: gabordiag diagnose --config {resume / 'config.toml'}",
+            "Run this one again: gabordiag diagnose --config "
+            + shlex.quote(str(resume / "config.toml")),
         )
     else:
         objective = as_objective_of(subject, learn, **keywords)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from gabordiag.landscape.points import (
     AS_LOW,
+    SAME_LOSS,
     Certificate,
     CriticalPoint,
     Discontinuity,
@@ -201,7 +202,9 @@ def lowest_between(objective: Line, low: float, high: float) -> tuple[float, flo
 
 def highest_between(objective: Line, low: float, high: float) -> float | None:
     """Returns where the loss is highest between two places, None if nothing between is higher."""
-    places = np.linspace(low, high, _BETWEEN)
+    # The top may be right beside the higher end.
+    near = (high - low) * _DISTANCES
+    places = np.sort(np.concatenate([np.linspace(low, high, _BETWEEN), low + near, high - near]))
     losses = objective.loss_at(places)
     top = int(np.argmax(losses))
     return float(places[top]) if losses[top] > max(losses[0], losses[-1]) else None
@@ -492,7 +495,8 @@ def _classify(
         # Of a minimum that is flatter or sharper than any parabola no curvature is claimed.
         shown = own if bends or kind != "minimum" else None
         points.append(CriticalPoint(value, loss, shown, kind, stable_lr=stable))
-    return _with_basins(objective, points if certified else _with_missing_minima(objective, points))
+    points = points if certified else _with_missing_minima(objective, points)
+    return _with_basins(objective, points, SAME_LOSS * (largest - float(losses.min())))
 
 
 def _with_missing_minima(objective: Line, points: list[CriticalPoint]) -> list[CriticalPoint]:
@@ -552,12 +556,14 @@ def _slopes(
     return np.abs(slope), rounding
 
 
-def _with_basins(objective: Line, points: list[CriticalPoint]) -> tuple[CriticalPoint, ...]:
+def _with_basins(
+    objective: Line, points: list[CriticalPoint], same: float
+) -> tuple[CriticalPoint, ...]:
     parameter = objective.parameter
     attractors = [point for point in points if point.is_attractor]
     # Gradient flow ends at an inflection, too: a run that comes down to it goes no farther.
     edges = [point.value for point in points if not point.is_attractor]
-    edges += _missing_edges(objective, points)
+    edges += _missing_edges(objective, points, same)
     target = None
     if parameter.target is not None:
         apart = [abs(float(parameter.offset(p.value, parameter.target))) for p in attractors]
@@ -574,10 +580,11 @@ def _with_basins(objective: Line, points: list[CriticalPoint]) -> tuple[Critical
     return tuple(result)
 
 
-def _missing_edges(objective: Line, points: list[CriticalPoint]) -> list[float]:
+def _missing_edges(objective: Line, points: list[CriticalPoint], same: float) -> list[float]:
     """Returns what divides neighbouring attractors between which no other point is listed.
 
-    A proven list has none: then the loss jumps there, or it is level, and nothing flows.
+    A proven list has none. The loss jumps there; or it is level, differs by no more than is the
+    `same`, and nothing flows; or it rises to the higher of the two, beside which the top is.
     """
     edges: list[float] = []
     following = points[1:]
@@ -587,8 +594,13 @@ def _missing_edges(objective: Line, points: list[CriticalPoint]) -> list[float]:
     for left, right in zip(points, following, strict=False):
         if left.is_attractor and right.is_attractor:
             top = highest_between(objective, left.value, right.value)
-            level = [math.nextafter(left.value, math.inf), math.nextafter(right.value, -math.inf)]
-            edges += level if top is None else [top]
+            if top is not None:
+                edges.append(top)
+                continue
+            if left.loss >= right.loss - same:
+                edges.append(math.nextafter(left.value, math.inf))
+            if right.loss >= left.loss - same:
+                edges.append(math.nextafter(right.value, -math.inf))
     return edges
 
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import gabordiag as gd
 from gabordiag.landscape.critical import find_critical_points, still_holds
@@ -133,3 +134,36 @@ def test_a_run_beside_which_the_loss_jumps_lower_is_not_healthy():
     evidence = found.findings[0].evidence
     assert evidence["lowest"] == math.nextafter(0.8, 1)
     assert evidence["lowest_loss"] == pytest.approx(-0.64)
+
+
+def test_a_rise_from_the_target_to_a_dip_beside_a_tooth_is_the_targets_basin():
+    # A turned image, sampled linearly: its loss has a kink wherever a pixel changes its neighbours,
+    # and dips whose other side lies nearer to them than any sample.
+    generator = torch.Generator().manual_seed(4)
+    image = torch.rand(1, 1, 32, 32, dtype=torch.float64, generator=generator)
+    image = functional.avg_pool2d(functional.pad(image, (2, 2, 2, 2), mode="circular"), 5, 1)
+    image = image - image.mean()
+
+    def turned(angle):
+        cos, sin = angle.cos(), angle.sin()
+        rows = [cos, -sin, torch.zeros_like(cos), sin, cos, torch.zeros_like(cos)]
+        turn = torch.stack(rows).reshape(1, 2, 3)
+        places = functional.affine_grid(turn, image.shape, align_corners=False)
+        return functional.grid_sample(image, places, align_corners=False)
+
+    seen = turned(torch.tensor(0.5, dtype=torch.float64))
+
+    def loss(angle):
+        return ((turned(angle) - seen) ** 2).mean()
+
+    right_of = np.linspace(0.5, 1.2, 701)
+    falls = np.diff([loss(torch.tensor(value)).item() for value in right_of])
+    assert (falls > 0).all()
+    found = find_critical_points(
+        own_objective(loss, range=(-math.pi, math.pi), period=2 * math.pi, target=0.5)
+    )
+    low, high = found.target.basin
+    assert low < 0.5 < 1.2 < high
+    for point in found.attractors:
+        low, high = point.basin
+        assert high - low > 1e-9
