@@ -590,6 +590,9 @@ class _Judge(LogRun):
         if last - best <= max(noise, LOST * (begin - best), PROGRESS * abs(last)):
             return None
         cure = f"Keep the best step, and try a smaller learning rate, {self.rate()}."
+        if begin - best <= HOVERING * (last - best):
+            cure = f"Try a smaller learning rate, {self.rate()}; if the loss rises with it too, "
+            cure += "check the gradient's sign, and that the loss is minimised."
         text = (
             f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. {cure}"
         )
@@ -627,7 +630,7 @@ class _Curve(_Judge):
         """Returns the looks that need no value."""
         return (
             self._nonfinite, self._too_short, self._overflow, self._growing, self._repeating,
-            self._jumping, self._fallen_back, self._descending, self._settled,
+            self._jumping, self._overfitting, self._fallen_back, self._descending, self._settled,
         )  # fmt: skip
 
     def _jumping(self) -> Explanation | None:
@@ -646,6 +649,29 @@ class _Curve(_Judge):
         text = f"The loss {falls} jumps back, {count} times{why}. {cure}"
         evidence = {"jumps": count, "share_of_rises": ups}
         return self._result("step_too_large", text, evidence)
+
+    def _overfitting(self) -> Explanation | None:
+        """Does the loss on held-out data rise again, while that of the training falls?"""
+        held = self.log.held_out
+        if held is None or len(held.losses) < SHORTEST_LOG or not np.isfinite(held.losses).all():
+            return None
+        curve, lowest = _Curve(held, None, None), int(np.argmin(held.losses))
+        if curve._fallen_back() is None:
+            return None
+        step, last = curve.step(lowest), curve.levels[2]
+        text = (
+            f"{held.value_name} was lowest, {held.losses[lowest]:.3g}, at step {step}, and ended "
+        )
+        text += f"at {last:.3g}"
+        if np.array_equal(held.losses, self.losses):
+            text += (
+                ": the model overfits, or the rate is too large; the training's loss would show "
+            )
+            return self._result("inconclusive", f"{text}which. Keep the best step.")
+        if not self._progress() or self._fallen_back() is not None:
+            return None
+        text = f"The descent goes well, but {text}: the model overfits. Keep that step, or have "
+        return self._result("healthy", f"{text}more data or a stronger regularisation.")
 
     def _settled(self) -> Explanation:
         begin, _, last = self.levels

@@ -86,7 +86,8 @@ class Log:
 
     Without a parameter's column its name is empty, and the values are the losses. Steps are as the
     log numbers them where it numbers them upwards, else 0, 1, ... `skipped` counts lines and rows
-    that were left out; `others` are names of parameters that were learned together with this one.
+    that were left out; `others` are names of parameters that were learned together with this one;
+    `held_out` is the loss on held-out data, which may be this one itself, where there is one.
     """
 
     value_name: str
@@ -98,6 +99,7 @@ class Log:
     skipped: int
     notes: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    held_out: Log | None = None
 
 
 def read_log(
@@ -210,7 +212,12 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
         read = [] if loss_column else _read_as(None, loss)
         unread = [f"no number could be read{unreadable}"] if unreadable else []
         said = (*read, *found.notes, *unread)
-        return replace(found, value_name="", gradients=None, others=(), notes=said)
+        beside = _loss_of(table, [name for name in usable if _words(name) & _HELD_OUT], None)
+        held = found if beside in (None, loss) else _pick(table, where, (beside, beside), [beside])
+        return replace(
+            found, value_name="", gradients=None, others=(), notes=said,
+            held_out=held if beside else None,
+        )  # fmt: skip
     # Of several parameters the gradient without a name is the first one's.
     nameless = () if value in wanted[1:] else _GRAD
     gradient = _find(columns, None, (f"grad_{value.lower()}", *nameless))
@@ -382,19 +389,21 @@ def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
     if len(filled) == 0:
         return ~absent, []
     last, notes = int(filled[-1]), []
-    keep, rows = ~absent, np.arange(len(table))
+    lacking = np.any([np.isnan(columns[name]) for name in names], axis=0)
+    another = _of_another_kind(table, lacking)
+    keep, rows = ~absent & ~another, np.arange(len(table))
     blank = np.any([marks[name] == BLANK for name in names], axis=0)
-    ours = (rows > last) & blank & ~_of_another_kind(table, absent)
+    ours = (rows > last) & blank & ~another
     if table.is_cut and ours[-1:].any():
         ours[-1] = False
     if ours.sum() > _longest_run(absent[:last]):
         keep |= ours
         first = next(name for name in names if marks[name][ours][0] == BLANK)
         notes.append(f"{first} is empty from some row to the end, which is read as NaN")
-    broken = keep & np.any([np.isnan(columns[name]) for name in names], axis=0)
+    broken = keep & lacking
     passing = broken & (rows < rows[keep & ~broken].max(initial=-1))
     keep &= ~passing
-    left = int((absent & ~keep).sum())
+    left = int(((absent | another) & ~keep).sum())
     if left:
         cells = [f"{n}: {table.unreadable[n]}" for n in names if n in table.unreadable]
         because = f" ({'; '.join(cells)})" if cells else ""
@@ -405,10 +414,14 @@ def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
     return keep, notes
 
 
-def _of_another_kind(table: Table, absent: BoolArray) -> BoolArray:
-    """Which rows (n,) hold something that no row of a step holds, such as a validation loss."""
-    others = [m == NUMBER for m in table.marks.values() if (m[~absent] != NUMBER).all()]
-    return np.asarray(np.any([np.zeros_like(absent), *others], axis=0))
+def _of_another_kind(table: Table, lacking: BoolArray) -> BoolArray:
+    """Which rows (n,) hold something that no row of a step holds, such as a validation loss.
+
+    In a DataFrame an empty cell is a NaN, too.
+    """
+    given = [~np.isnan(column) for column in table.columns.values()]
+    others = [held for held in given if not lacking.all() and not held[~lacking].any()]
+    return np.asarray(np.any([np.zeros_like(lacking), *others], axis=0))
 
 
 def _longest_run(marks: BoolArray) -> int:

@@ -461,3 +461,71 @@ def test_a_target_of_a_loss_alone_is_refused() -> None:
     for keywords in ({"target": 0.5}, {"period": math.pi}):
         with pytest.raises(UsageError, match="says nothing of a loss alone"):
             gd.explain(log, **keywords)
+
+
+def regression(noise: float, lr: float, epochs: int = 300) -> Columns:
+    """Least squares of 25 weights on 30 samples by plain descent, with losses on 2,000 others."""
+    random = np.random.default_rng(4)
+    true = random.standard_normal(25) / 5
+    inputs, others = random.standard_normal((30, 25)), random.standard_normal((2000, 25))
+    answers = inputs @ true + noise * random.standard_normal(30)
+    weights, rows = np.zeros(25), []
+    for epoch in range(epochs):
+        left = inputs @ weights - answers
+        rows.append((epoch, np.mean(left**2), np.mean((others @ (weights - true)) ** 2)))
+        weights -= lr * 2 / 30 * inputs.T @ left
+    return dict(zip(("epoch", "loss", "val_loss"), np.array(rows).T, strict=True))
+
+
+class TestHeldOut:
+    """The loss on held-out data beside that of the training, or alone."""
+
+    def test_noise_that_is_learned_is_overfitting(self) -> None:
+        log = regression(1.0, 0.05)
+        lowest = int(np.argmin(log["val_loss"]))
+        assert 0 < lowest < 100
+        assert log["val_loss"][-1] > 2 * log["val_loss"][lowest]
+        assert (np.diff(log["loss"]) < 0).all()
+        found = gd.explain(log)
+        assert found.verdict == "healthy"
+        assert "overfits" in found.headline
+        assert f"at step {lowest}," in found.headline
+        # Alone it does not say whether the training went well.
+        alone = gd.explain({name: log[name] for name in ("epoch", "val_loss")})
+        assert alone.verdict == "inconclusive"
+        assert f"at step {lowest}," in alone.headline
+
+    def test_it_may_stand_in_rows_of_its_own_up_to_the_last(self) -> None:
+        log = regression(1.0, 0.05)
+        steps = np.arange(5 * len(log["loss"]))
+        columns = {"step": steps, "loss": np.full(len(steps), math.nan)}
+        columns["loss"][:] = np.repeat(log["loss"], 5)
+        columns["loss"][4::5] = math.nan
+        columns["val_loss"] = np.where(steps % 5 == 4, np.repeat(log["val_loss"], 5), math.nan)
+        found = gd.explain(columns)
+        assert found.verdict == "healthy"
+        assert f"at step {5 * int(np.argmin(log['val_loss'])) + 4}," in found.headline
+        # A last row without a loss is where the run broke only if nothing else stands there.
+        columns["val_loss"][-1] = math.nan
+        assert gd.explain(columns).verdict == "nonfinite_gradient"
+
+    def test_what_falls_along_is_not(self) -> None:
+        log = regression(0.0, 0.05)
+        assert np.argmin(log["val_loss"]) == len(log["loss"]) - 1
+        found = gd.explain(log)
+        assert found.verdict == "healthy"
+        assert "overfits" not in found.headline
+
+    def test_a_rate_beyond_the_bound_is_not(self) -> None:
+        log = regression(1.0, 0.5, epochs=30)
+        assert log["loss"][-1] > log["loss"][0]
+        found = gd.explain(log)
+        assert found.verdict == "step_too_large"
+        assert "overfits" not in found.headline
+
+
+def test_a_loss_that_only_rises_may_have_the_wrong_sign() -> None:
+    random = np.random.default_rng(0)
+    found = gd.explain({"step": T, "loss": 0.5 + T / 240 + 0.02 * random.standard_normal(len(T))})
+    assert found.verdict == "step_too_large"
+    assert "check the gradient's sign" in found.headline
