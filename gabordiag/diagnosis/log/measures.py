@@ -430,6 +430,9 @@ class LogRun:
         # Much happens in the first tenth, unless it is noise.
         is_noise = abs(first - medians[0]) <= CLEAR * self.noise * math.sqrt(len(self.losses) / 10)
         begin = medians[0] if is_noise else first
+        if self.losses[0] < begin - CLEAR * self.deviation:
+            # What comes down after a first step up has not fallen yet.
+            begin = float(self.losses[0])
         # A single low value counts where it is lower than the end by more than the noise there.
         lowest = float(self.losses.min())
         if lowest < self.last_losses.min() - float(np.ptp(self.last_losses)):

@@ -529,3 +529,12 @@ def test_a_loss_that_only_rises_may_have_the_wrong_sign() -> None:
     found = gd.explain({"step": T, "loss": 0.5 + T / 240 + 0.02 * random.standard_normal(len(T))})
     assert found.verdict == "step_too_large"
     assert "check the gradient's sign" in found.headline
+
+
+def test_what_comes_back_from_a_first_step_far_up_has_not_fallen() -> None:
+    loss = 0.72 + 1000 * np.exp(-T / 5)
+    loss[0] = 0.7
+    assert gd.explain({"step": T, "loss": loss}).verdict == "step_too_large"
+    # That it went up first says nothing of what ends lower.
+    loss[0] = 5.0
+    assert gd.explain({"step": T, "loss": loss}).verdict == "healthy"
