@@ -302,7 +302,9 @@ class _Trainer:
             for parameter in group["params"]:
                 parameter.grad = None
         with torch.enable_grad():
-            loss, _ = self.training.compare(self.training.model, batch)
+            loss, output = self.training.compare(self.training.model, batch)
+            if not self.losses:
+                self.training.refuse_broadcasting(loss, output, batch[1])
             if loss.requires_grad:
                 with user_code("computing the gradient"):
                     torch.autograd.backward(loss)

@@ -144,6 +144,34 @@ class Training:
             )
         return loss.reshape(()), output
 
+    def refuse_broadcasting(self, loss: Tensor, output: Any, target: Any) -> None:
+        """Refuses a loss in which every output meets every target, as (n, 1) and (n,) do.
+
+        It is lowest where all outputs are the targets' mean.
+        """
+        if not isinstance(output, Tensor) or not isinstance(target, Tensor):
+            return
+        shapes, count = (tuple(output.shape), tuple(target.shape)), output.numel()
+        if shapes[0] == shapes[1] or target.numel() != count or not target.is_floating_point():
+            return
+        try:
+            with torch.no_grad():
+                both = np.broadcast_shapes(*shapes)
+                every = self.loss(output.expand(both), target.expand(both))
+                each = self.loss(output, target.reshape(output.shape))
+                # Then it does not matter whose target is whose.
+                moved = self.loss(output, target.flatten().roll(1).reshape(target.shape))
+                same = [torch.allclose(other, loss) for other in (every, moved, each)]
+        except Exception:
+            # Shapes that do not broadcast, or a loss that takes no others.
+            return
+        if same == [True, True, False]:
+            raise InputError(
+                f"The loss compares each of {count} outputs with all {count} targets: the shapes "
+                f"{shapes[0]} and {shapes[1]} broadcast.",
+                "Give both one shape: target.reshape(output.shape), for example.",
+            )
+
     def score(self, batches: Sequence[Batch]) -> tuple[float, float | None]:
         """Returns mean loss and mean metric of the model as it stands; None without a metric."""
         losses, metrics = [], []

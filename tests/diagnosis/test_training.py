@@ -11,6 +11,7 @@ import math
 import random
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -314,6 +315,43 @@ def test_trainings_that_cannot_run(pairs: list, loss, words: str) -> None:
     made = gd.Training(nn.Linear(1, 1), pairs, loss)
     with pytest.raises(InputError, match=words):
         gd.diagnose(made, params="weight", steps=3)
+
+
+def square(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return ((output - target) ** 2).mean()
+
+
+def ranked(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Compares differences of outputs with differences of targets (n,)."""
+    return square(output - output.T, target[:, None] - target[None, :])
+
+
+def squeezed(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return square(output[:, 0], target)
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_refused"), [(square, True), (ranked, False), (squeezed, False)]
+)
+@pytest.mark.parametrize("door", [gd.diagnose, gd.rates])
+def test_a_loss_in_which_every_output_meets_every_target_is_refused(
+    door: Any, loss: Any, is_refused: bool
+) -> None:
+    pairs = [(torch.arange(6.0)[:, None], 3 * torch.arange(6.0))]
+    model = nn.Linear(1, 1)
+    made = gd.Training(model, pairs, loss)
+    more = {"params": "bias", "seeds": 0} if door is gd.diagnose else {"lr": (1e-3, 1e-2, 3)}
+    if not is_refused:
+        door(made, steps=3, **more)
+        return
+    # Where the loss is least, all outputs are the targets' mean.
+    with pytest.raises(
+        InputError, match=r"each of 6 outputs with all 6 targets.*\(6, 1\) and \(6,\)"
+    ):
+        door(made, steps=3, **more)
+    assert gd.diagnose(
+        gd.Training(model, [(pairs[0][0], pairs[0][1][:, None])], loss), params="bias", steps=3
+    )
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.02), ("adam", 0.02)])
