@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _MAX_LABELS = 9
 # So many points stand apart at full size; more are drawn smaller.
 _MAX_POINTS = 60
+# Where little of a sweep is shown, so many pieces lie between two of its values.
+_BETWEEN = 16
 # Of the single images behind their mean.
 _SINGLE = "#8C6BB1"
 # Every 12th central difference is drawn: the curves coincide, and dots on a line show both.
@@ -77,6 +79,10 @@ def basin_words(parameter: Parameter, point: CriticalPoint) -> str:
 def draw_loss(ax: Axes, axis: ParameterAxis, sweep: Sweep, *, label: str = "loss") -> Line2D:
     """Draws the loss of a sweep, repeated by the period where the window is wider."""
     values, loss = sweep.values, sweep.loss
+    if axis.high - axis.low < values[-1] - values[0] and not sweep.landscape.discontinuities:
+        first, last = np.searchsorted(values, [axis.low, axis.high])
+        near = slice(max(first - 1, 0), last + 1)
+        values, loss = _between(values[near], loss[near], sweep.grad_analytic[near])
     # A gap where the loss jumps.
     span = values[0], values[-1]
     jumps = [jump for jump in sweep.landscape.discontinuities if span[0] < jump.above < span[1]]
@@ -100,6 +106,20 @@ def draw_loss(ax: Axes, axis: ParameterAxis, sweep: Sweep, *, label: str = "loss
     return line
 
 
+def _between(
+    values: FloatArray, loss: FloatArray, slopes: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Returns values and losses with more between them, on Hermite's cubics; straight at a pole."""
+    share, steps = np.arange(_BETWEEN) / _BETWEEN, np.diff(values)[:, None]
+    rest, left, right = 1 - share, loss[:-1, None], loss[1:, None]
+    bend = steps * share * rest * (slopes[:-1, None] * rest - slopes[1:, None] * share)
+    curve = left * rest**2 * (1 + 2 * share) + right * share**2 * (1 + 2 * rest) + bend
+    straight = left * rest + right * share
+    finer = np.where(np.isfinite(curve), curve, straight).ravel()
+    places = (values[:-1, None] + steps * share).ravel()
+    return np.append(places, values[-1]), np.append(finer, loss[-1])
+
+
 def _draw_single_images(ax: Axes, values: FloatArray, survey: Survey) -> Line2D:
     """Draws the losses of single images behind their mean; returns the legend entry.
 
@@ -120,7 +140,8 @@ def mark_critical_points(
 ) -> list[Line2D]:
     """Marks the critical points, each with its place; returns the legend entries."""
     handles: dict[str, Line2D] = {}
-    points, parameter = landscape.points, landscape.parameter
+    parameter = landscape.parameter
+    points = [point for point in landscape.points if axis.copies(point.value)]
     shrunk = min(1.0, math.sqrt(_MAX_POINTS / max(len(points), 1)))
     # Target and start have lines with names of their own.
     named = [value for value in (parameter.target, parameter.start) if value is not None]

@@ -68,6 +68,8 @@ _SHORT, _NEAR = 0.012, 3.0
 _MOST_COLUMNS, _ROWS = 40, 26
 # How high the arc of a step rises over the straight way, of the height: a jump's, any other's.
 _HIGH, _LOW = 0.12, 0.06
+# A part of the range so small, with runs and basins in it, is shown alone.
+_NARROW = 0.1
 # Points of the path that are numbered.
 _NUMBERED = 9
 
@@ -77,8 +79,7 @@ IntArray = npt.NDArray[np.int64]
 
 def optimize_figure(runs: Runs) -> Figure:
     """Draws one or several runs: loss and value against the step, the path on the landscape."""
-    sweep, paths = runs.ground, runs.paths
-    axis = axis_of(sweep)
+    sweep, paths, axis = runs.ground, runs.paths, _axis_around(runs)
     with new_figure(10.0, 10.6) as figure:
         windows = windows_of(paths)
         places, ground_place = _lay_out(figure, len(windows))
@@ -313,9 +314,25 @@ def draw_runs(ax: Axes, runs: Runs) -> None:
     legend_beside(ax, [*run_handles(axis_of(runs.ground), runs.paths), *draw_paths(ax, runs)])
 
 
+def _axis_around(runs: Runs) -> ParameterAxis:
+    """Returns the axis over the sweep; around runs and their basins, where these are narrow."""
+    axis, landscape = axis_of(runs.ground), runs.ground.landscape
+    seen = np.concatenate([path.values for path in runs.paths])
+    places = seen[np.isfinite(seen)].tolist()
+    for value in (landscape.goal_value, *(path.run["start"] for path in runs.paths)):
+        found = None if value is None else landscape.basin_of(value)
+        places += [] if found is None else found[1]
+    low, high = min(places), max(places)
+    if axis.period is not None or high - low > _NARROW * (axis.high - axis.low):
+        return axis
+    room = (high - low) / 2
+    window = max(low - room, axis.low), min(high + room, axis.high)
+    return ParameterAxis.of(axis.parameter, window)
+
+
 def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
     """Draws the runs on the landscape; returns the legend entries."""
-    axis, paths = axis_of(runs.ground), runs.paths
+    axis, paths = _axis_around(runs), runs.paths
     starts = {path.run["start"] for path in paths}
     start = starts.pop() if len(starts) == 1 else None
     restless = any(path.is_restless for path in paths)
