@@ -85,8 +85,11 @@ def _better_seen(facts: Facts) -> Finding | None:
     """Without a target: a lower loss that the run itself passed than where it ended."""
     run, lower = facts.run, UNREACHABLE * facts.bench.height
     best = run.trajectory.landscape_losses[run.trajectory.best_index]
-    gain = run.final_loss - best
+    gain, known = run.final_loss - best, facts.landscape and facts.landscape.goal
     if run.outcome != "reached" or not gain > lower or gain <= 2 * facts.blur:
+        return None
+    if known is not None and best >= known.loss - SAME_LOSS * facts.bench.height:
+        # About a kink a run goes up and down.
         return None
     value, end = run.trajectory.values[run.trajectory.best_index], run.trajectory.values[-1]
     # Of a random loss, some value is always lower.

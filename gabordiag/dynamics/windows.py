@@ -22,7 +22,7 @@ from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray
 from gabordiag.dynamics.tables import JointTables, TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import UsageError
-from gabordiag.landscape.points import Landscape
+from gabordiag.landscape.points import AS_LOW, Landscape
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray
 from gabordiag.results import read_only
 
@@ -137,14 +137,18 @@ def rate_scale(landscape: Landscape, settings: OptimizerSettings) -> float:
     if settings.optimizer in PROPORTIONAL and 0 < height < math.inf:
         # The mean slope, height / width, takes a step across the range.
         natural = 2 * math.log10(width) - math.log10(height)
-        if (target := landscape.target) is not None:
-            theory = stability_bound(target, OptimizerSettings(), landscape.parameter.tolerance)
-            bound = None if theory is None else theory.bound
+        if (goal := landscape.goal) is not None:
+            tolerance = landscape.parameter.tolerance
+            theory = stability_bound(goal, OptimizerSettings(), tolerance)
+            # Where no parabola fits, the loss rises by so much within the tolerance.
+            is_close = math.isfinite(landscape.parameter.closeness)
+            rough = tolerance**2 / (AS_LOW * height) if is_close else None
+            bound = rough if theory is None else theory.bound
     elif settings.optimizer in NORMALISED:
         natural = math.log10(width)
     decades = 0 if abs(natural) <= _SUITED else round(natural)
     if bound is not None:
-        # The stability bound at the target must lie in the scan, however sharp or flat it is.
+        # The stability bound at the goal must lie in the scan, however sharp or flat it is.
         lowest, highest = (math.log10(bound / rate) for rate in DEFAULT_SCAN[:2])
         decades = min(max(decades, math.ceil(highest)), math.floor(lowest - _ROOM))
     return float(10.0 ** max(-_MOST_DECADES, min(decades, _MOST_DECADES)))

@@ -347,6 +347,14 @@ NARROW = [
            closeness=0.5 / 2**4.5),
     # lr L'' = 2.7: a cycle where 2 d = lr L', x = 4 (sin x / x^2 - cos x / x), x = 1.67, d = 0.084.
     Attack("tone", TOO_LARGE, tone, {**TONE, "start": 20.2, "lr": 0.02}, closeness=0.5 / 2**4.5),
+    Attack("tone, no target", TOO_LARGE, tone, {"range": (0, 50), "start": 20.2, "lr": 0.02}, 20.0,
+           closeness=0.5 / 2**4.5),
+    # Of the root, of height 1.103, the slope at 20 is 20 / 6^0.5 = 8.2; it is below 5% up to
+    # 0.0067. It bounces within 5e-4 x 8.2 = 0.0041, and by 0.16.
+    Attack("root of the tone", HEALTHY, lambda v: tone(v).sqrt(),
+           {"range": (0, 50), "start": 20.1, "lr": 5e-4}, 20.0, closeness=0.5 / 2**6.5),
+    Attack("root of the tone", {"kink", "step_too_large"}, lambda v: tone(v).sqrt(),
+           {"range": (0, 50), "start": 20.1, "lr": 0.02}, 20.0, closeness=0.5 / 2**6.5),
 ]  # fmt: skip
 WRONG_GRADIENTS = [
     # 1 - 4 lr = 0.6 and 1 - lr = 0.9: wrong, and there all the same.
@@ -430,6 +438,7 @@ QUICK = {
     "three a turn: equivalent_solution",
     "maximum: target_unreachable",
     "tone: wrong_basin",
+    "root of the tone: healthy",
     "a term missing: wrong_gradient",
     "one cycle: healthy",
     "float32: healthy",
