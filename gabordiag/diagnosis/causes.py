@@ -85,7 +85,8 @@ def _better_seen(facts: Facts) -> Finding | None:
     """Without a target: a lower loss that the run itself passed than where it ended."""
     run, lower = facts.run, UNREACHABLE * facts.bench.height
     best = run.trajectory.landscape_losses[run.trajectory.best_index]
-    gain, known = run.final_loss - best, facts.landscape and facts.landscape.goal
+    gain = run.final_loss - best
+    known = None if facts.landscape is None else facts.landscape.goal
     if run.outcome != "reached" or not gain > lower or gain <= 2 * facts.blur:
         return None
     if known is not None and best >= known.loss - SAME_LOSS * facts.bench.height:
@@ -150,6 +151,13 @@ def _of_several(facts: Facts) -> Finding:
         text = f"there is no minimum at the target {goal} (loss {loss:.4g})"
         text += f"; the nearest is at {shown(beside)}"
         advice = _compare(facts, beside)
+    elif run.outcome == "local_minimum" and run.minimum is not None and bench.is_level_at_target:
+        end = float(_losses(facts, run.minimum)[0])
+        if abs(end - loss) <= SAME_LOSS * bench.height:
+            text = f"the target {goal} (loss {loss:.3g}) lies on the floor of a valley: at "
+            text += f"{shown(run.minimum)} ({end:.3g}) the loss is as low, it does not distinguish "
+            text += "the two"
+            advice = "Nothing in this loss leads to the target: change the loss or the input."
     return Finding("target_unreachable", bool(advice), False, evidence, text, advice)
 
 

@@ -31,8 +31,10 @@ from gabordiag.dynamics.outcomes import (
     tail_length,
 )
 from gabordiag.dynamics.run import (
+    LEVEL,
     Run,
     Trajectory,
+    bends_at,
     judge,
     judge_outcome,
     minima_near,
@@ -484,6 +486,13 @@ class SpaceBench(_Bench):
         """Whether Newton's method stays there, as far as it finds a minimum at all."""
         found = self.nearest_minimum
         return found is None or float(self.space.distances(found, self.goal)) <= 1.0
+
+    @property
+    def is_level_at_target(self) -> bool:
+        """Whether the target lies on the floor of a valley, where the loss is level."""
+        at = self.space.coordinates(self.goal[None])
+        bends, _ = bends_at(self.space, self.objective.hessian(at, smooth=True)[0])
+        return bool(abs(bends[0]) <= LEVEL * bends[-1])
 
     def _ratios(self, settings: OptimizerSettings) -> FloatArray:
         is_own = settings.optimizer == self._optimizer

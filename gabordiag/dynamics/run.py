@@ -51,6 +51,8 @@ _LONGEST_STEP = 0.02
 _LAST_STEP = 1e-3
 # A run whose end is farther than this many tolerances from the minimum found there has not settled.
 _NEAR_END = 30.0
+# Of a Hessian's largest eigenvalue: rounding, as along the floor of a valley.
+LEVEL = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -527,12 +529,28 @@ def minima_near(objective: Objective, places: FloatArray) -> list[FloatArray | N
     slopes = plain.loss_and_gradient(found[near], smooth=True)[1]
     hessians = plain.hessian(found[near], smooth=True)
     for index, slope, hessian in zip(near.tolist(), slopes, hessians, strict=True):
-        if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0:
+        bends, directions = bends_at(space, hessian)
+        # Along the floor of a valley the loss is level, and rounding gives that either sign.
+        firm = bends > LEVEL * bends[-1]
+        if not bends[-1] > 0 or not bends[0] >= -LEVEL * bends[-1]:
             continue
-        left = np.abs(np.linalg.solve(hessian, slope)) / space.tolerance
-        if left.max() < _LAST_STEP:
+        falls = directions.T @ (slope * space.tolerance)
+        left = directions[:, firm] @ (falls[firm] / bends[firm])
+        slides = np.abs(falls[~firm]).max(initial=0.0)
+        if np.abs(left).max() < _LAST_STEP and slides <= math.sqrt(LEVEL) * bends[-1]:
             minima[index] = found[index]
     return minima
+
+
+def bends_at(space: Space, hessian: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Returns a Hessian's eigenvalues (d,), ascending, and eigenvectors (d, d), per tolerance.
+
+    Both are NaN where the loss has no second derivatives.
+    """
+    if not np.isfinite(hessian).all():
+        return np.full(len(space), math.nan), np.full((len(space), len(space)), math.nan)
+    bends, directions = np.linalg.eigh(hessian * np.outer(space.tolerance, space.tolerance))
+    return bends, directions
 
 
 def run_all(
