@@ -251,3 +251,47 @@ def test_what_only_the_start_hides_is_not_called_without_effect() -> None:
     assert found.run.outcome == "frozen"
     assert found.verdict != "flat_objective"
     assert "does not depend" not in found.headline
+
+
+def the_sum(v: Tensor) -> Tensor:
+    """Lowest, 0, wherever v0 + v1 = 0.1; along the gradient, (1, 1), v0 - v1 stays."""
+    return (v[0] + v[1] - 0.1) ** 2
+
+
+def the_product(v: Tensor) -> Tensor:
+    """Lowest, 0, wherever v0 v1 = 1, as of two factors of one matrix."""
+    return (v[0] * v[1] - 1) ** 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "start", "target"),
+    [(the_sum, (1.0, 1.0), (0.3, -0.2)), (the_product, (2.0, 0.3), (1.0, 1.0))],
+)
+def test_a_target_on_the_floor_of_a_valley_is_not_distinguished(
+    loss: Any, start: tuple[float, float], target: tuple[float, float]
+) -> None:
+    given = {"range": (-4, 4), "start": start, "lr": 0.05, "steps": 200}
+    values = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([values], lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss(values).backward()
+        optimizer.step()
+    end = values.detach()
+    assert loss(end) < 1e-20
+    assert (end - torch.tensor(target)).abs().max() > 0.08
+    found = gd.diagnose(loss, target=target, **given)
+    assert (found.verdict, found.run.outcome) == ("target_unreachable", "local_minimum")
+    assert "it does not distinguish the two" in found.headline
+    np.testing.assert_allclose(found.run.final, end, atol=1e-9)
+    # Without a target any place on the floor is the lowest minimum.
+    assert gd.diagnose(loss, **given).verdict == "healthy"
+
+
+def test_a_valley_that_falls_along_its_floor_has_no_minimum_there() -> None:
+    # Newton's method, blind to it, would take the floor for a minimum.
+    found = gd.optimize(
+        lambda v: the_sum(v) + 1e-3 * torch.exp(v[0] - v[1]),
+        range=(-4, 4), start=(1.0, 1.0), lr=0.05, steps=200,
+    ).runs[0]  # fmt: skip
+    assert found.outcome != "local_minimum"
