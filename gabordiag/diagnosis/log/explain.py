@@ -658,20 +658,16 @@ class _Curve(_Judge):
         curve, lowest = _Curve(held, None, None), int(np.argmin(held.losses))
         if curve._fallen_back() is None:
             return None
-        step, last = curve.step(lowest), curve.levels[2]
-        text = (
-            f"{held.value_name} was lowest, {held.losses[lowest]:.3g}, at step {step}, and ended "
-        )
-        text += f"at {last:.3g}"
+        name, least, last = held.value_name, held.losses[lowest], curve.levels[2]
+        text = f"{name} was lowest, {least:.3g}, at step {curve.step(lowest)}, and ended at "
+        text += f"{last:.3g}: the model overfits"
         if np.array_equal(held.losses, self.losses):
-            text += (
-                ": the model overfits, or the rate is too large; the training's loss would show "
-            )
-            return self._result("inconclusive", f"{text}which. Keep the best step.")
+            text += ", or the rate is too large; the training's loss would show which. "
+            return self._result("inconclusive", f"{text}Keep the best step.")
         if not self._progress() or self._fallen_back() is not None:
             return None
-        text = f"The descent goes well, but {text}: the model overfits. Keep that step, or have "
-        return self._result("healthy", f"{text}more data or a stronger regularisation.")
+        text = f"The descent goes well, but {text}. Keep that step, or have more data or a "
+        return self._result("healthy", f"{text}stronger regularisation.")
 
     def _settled(self) -> Explanation:
         begin, _, last = self.levels
