@@ -107,6 +107,8 @@ _NO_SIGN = 1e-7
 _HALVINGS = 20
 # Starts of which one should arrive: first one, then so many times as many at once.
 _MORE_AT_ONCE = 4
+# Of runs that a hair sends other ways so many more have to arrive.
+_MORE_BESIDE = 13
 # Even starts of one parameter by which the share that arrives is measured: one a degree.
 MULTI_START_GRID = 181
 # Rates between which one is looked for: any.
@@ -217,7 +219,22 @@ class _Bench(ABC):
 
     def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Returns a trial that reached the target only if its neighbours did, too."""
-        return _unless_lucky(self.trials(settings, self._confirming(start)))
+        if not settings.is_elementwise:
+            return _unless_lucky(self.trials(settings, self._confirming(start)))
+        trials = self._made([settings] * 3, self._confirming(start))
+        first = _unless_lucky(iter(trials))
+        if first.reached and self._part(trials):
+            # Rounding decides where they go on from: three may arrive by chance.
+            nudges = 1e-6 * np.outer(np.arange(2.0, 2.0 + _MORE_BESIDE), self.space.tolerance)
+            return _unless_lucky(
+                iter([first, *self._made([settings] * _MORE_BESIDE, start + nudges)])
+            )
+        return first
+
+    def _part(self, trials: Sequence[Trial]) -> bool:
+        """Whether runs that began side by side are apart by more than a tolerance on the way."""
+        one, *others = (trial.path.values for trial in trials)
+        return any(bool((self.space.distances(one, other) > 1.0).any()) for other in others)
 
     def first_confirmed(self, settings: OptimizerSettings, starts: FloatArray) -> Trial:
         """Returns the first confirmed trial from starts (n, d) that arrives, or the first."""

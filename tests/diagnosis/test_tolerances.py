@@ -55,6 +55,7 @@ EFFORTS = {
     "diagnosis.evidence": {
         "_LOOKED_AT", "_ANYWHERE", "_SEARCH_SHARE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
         "MULTI_START_GRID", "_MOST_STEPS", "_MORE_AT_ONCE", "_HALVINGS",
+        "_MORE_BESIDE",
     },
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
