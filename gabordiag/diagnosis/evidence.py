@@ -221,7 +221,8 @@ class _Bench(ABC):
         """Returns a trial that reached the target only if its neighbours did, too."""
         if not settings.is_elementwise:
             return _unless_lucky(self.trials(settings, self._confirming(start)))
-        trials = self._made([settings] * 3, self._confirming(start))
+        places = self._confirming(start)
+        trials = self._made([settings] * len(places), places)
         first = _unless_lucky(iter(trials))
         if first.reached and self._part(trials):
             # Rounding decides where they go on from: three may arrive by chance.

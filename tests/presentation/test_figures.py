@@ -50,6 +50,7 @@ from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs
 from gabordiag.presentation.figures.runs import (
     _draw_step,
     draw_losses,
+    optimize_figure,
     window_words,
     windows_of,
     without_wraps,
@@ -969,3 +970,22 @@ def test_meshes_and_clouds_are_pictures_inside_an_svg(drawn: dict[str, Figure]) 
         content = render(drawn[name], "svg")
         assert b"<image" in content
         assert len(content) < 600_000
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_whole"),
+    [
+        # Nothing moves, or nothing holds it: without a basin there is nothing to show it in.
+        (lambda v: v.detach() * 2, True),
+        (lambda v: 0 * v + 1, True),
+        (lambda v: torch.exp(-v), True),
+        # Minima 0.7 apart: the run and its basin are a fiftieth of the range.
+        (lambda v: torch.sin(2 * math.pi * v / 0.7) ** 2 + 1e-3 * (v - 25) ** 2, False),
+    ],
+)
+def test_a_run_is_shown_around_its_basins_only_where_they_are_narrow(loss, is_whole) -> None:
+    found = gd.optimize(loss, range=(0.0, 50.0), start=25.1, lr=1e-3, steps=60)
+    figure = optimize_figure(Runs.from_view(found.view()))
+    low, high = figure.axes[-1].get_xlim()
+    assert (high - low == 50) == is_whole
+    assert low < 25.1 < high

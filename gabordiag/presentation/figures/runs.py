@@ -317,13 +317,11 @@ def draw_runs(ax: Axes, runs: Runs) -> None:
 def _axis_around(runs: Runs) -> ParameterAxis:
     """Returns the axis over the sweep; around runs and their basins, where these are narrow."""
     axis, landscape = axis_of(runs.ground), runs.ground.landscape
-    seen = np.concatenate([path.values for path in runs.paths])
-    places = seen[np.isfinite(seen)].tolist()
-    for value in (landscape.goal_value, *(path.run["start"] for path in runs.paths)):
-        found = None if value is None else landscape.basin_of(value)
-        places += [] if found is None else found[1]
-    low, high = min(places), max(places)
-    if axis.period is not None or high - low > _NARROW * (axis.high - axis.low):
+    ends = (landscape.goal_value, *(path.run["start"] for path in runs.paths))
+    basins = [found[1] for end in ends if end is not None and (found := landscape.basin_of(end))]
+    seen = np.concatenate([*basins, *(path.values for path in runs.paths)])
+    low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+    if not basins or axis.period is not None or high - low > _NARROW * (axis.high - axis.low):
         return axis
     room = (high - low) / 2
     window = max(low - room, axis.low), min(high + room, axis.high)
