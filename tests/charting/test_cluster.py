@@ -161,9 +161,10 @@ def test_a_cluster_loses_a_worker_and_gives_the_same_numbers(
                 os.kill(cluster.workers[0].pid, signal.SIGKILL)
             held.append(tasks())
             # Released ones are forgotten a moment later.
-            while done == total and tasks() > 2 and time.monotonic() < limit:
-                time.sleep(0.05)
             left.append(tasks())
+            while done == total and left[-1] > 2 and time.monotonic() < limit:
+                time.sleep(0.05)
+                left.append(tasks())
 
         def tasks() -> int:
             return int(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
