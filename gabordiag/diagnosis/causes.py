@@ -416,8 +416,8 @@ def step_too_large(facts: Facts) -> Finding:
     """Is the rate more than the target's basin holds, and would a smaller one reach it?"""
     hold, lr, basin = facts.hold_lr, facts.settings.lr, facts.basin_name
     evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold} | _theory(facts)
-    trial = None
-    if facts.run.outcome != "unfinished":
+    trial, thrown = None, _thrown(facts)
+    if facts.run.outcome != "unfinished" or thrown is not None:
         trial = facts.bench.tuned(facts.settings, facts.start, between=(0.0, lr))
     # Between two scanned rates, and beyond the scan, the run's own is tried.
     holds = True if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
@@ -435,8 +435,22 @@ def step_too_large(facts: Facts) -> Finding:
         text = f"the rate {lr:g} is more than {basin} holds"
         if hold is not None and not holds_all:
             text = f"the rate {lr:g} is {times(lr / hold)} times what {basin} holds ({hold:.3g})"
+    if thrown is not None:
+        begin, end = map(facts.space.show, facts.run.trajectory.values[thrown : thrown + 2])
+        evidence["thrown_at"] = thrown
+        text += f": step {thrown} leads from {begin} to {end}, from where it is still descending"
     advice = "" if trial is None else f"{_arrives(facts, trial)}."
     return _present("step_too_large", text, evidence, trial, advice)
+
+
+def _thrown(facts: Facts) -> int | None:
+    """The step that threw an unfinished run farther from its goal than it began, or None."""
+    goal, values = facts.run.goal, facts.run.trajectory.values
+    if facts.run.outcome != "unfinished" or goal is None or len(values) < 2:
+        return None
+    apart = facts.space.distances(values, goal)
+    step = int(np.argmax(np.diff(apart)))
+    return step if apart[step + 1] > apart[0] else None
 
 
 def wrong_basin(facts: Facts) -> Finding:

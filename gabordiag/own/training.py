@@ -4,7 +4,7 @@ The user's module itself is trained, so that closures and tied tensors behave as
 loop; `kept` puts back everything that a training changes. Losses along elements, and over all that
 is learned as one vector, are computed by `torch.func.functional_call` with everything else frozen,
 many values at once where torch can do that. `BatchStream` is batches whose place a run that was
-killed finds again; `seen_weight`, the filters as the model itself computes them.
+killed finds again; `seen_filters`, a layer's filters as the model itself computes them.
 """
 
 from __future__ import annotations
@@ -299,6 +299,11 @@ class Watched(Element):
     row: int | None
 
     @property
+    def layer(self) -> str:
+        """The path of the module that keeps the number; empty for the model itself."""
+        return self.group.rpartition(".")[0]
+
+    @property
     def place(self) -> slice:
         """Where the number, or its vector, lies in the flattened tensor."""
         size = 2 if self.kind == "vector" else 1
@@ -495,8 +500,24 @@ def _moved(value: Any, device: torch.device) -> Any:
     return value
 
 
-def seen_weight(training: Training, state: State, batch: Batch, rows: int) -> Tensor | None:
-    """Returns the first convolution weight with `rows` filters, as it is used; None without one."""
+def seen_filters(
+    training: Training, start: State, final: State, batch: Batch, name: str
+) -> tuple[Tensor, Tensor] | None:
+    """Returns the filters (n, ...) that a tensor (n, ...) makes, as used at the two states.
+
+    They are the first weight of a convolution that changes with the tensor; None without one.
+    """
+    tensor = start[name]
+    moved = tensor + torch.linspace(0.01, 0.02, tensor.numel()).reshape(tensor.shape).to(tensor)
+    states = (start, {**start, name: moved}, final)
+    found = (_convolved(training, state, batch, len(tensor)) for state in states)
+    for before, changed, after in zip(*found, strict=False):
+        if not torch.equal(before, changed):
+            return before, after
+    return None
+
+
+def _convolved(training: Training, state: State, batch: Batch, rows: int) -> list[Tensor]:
     found: list[Tensor] = []
 
     class Watch(torch.overrides.TorchFunctionMode):
@@ -505,14 +526,14 @@ def seen_weight(training: Training, state: State, batch: Batch, rows: int) -> Te
         ) -> Any:
             if getattr(func, "__name__", "") in ("conv1d", "conv2d"):
                 weight = (kwargs or {}).get("weight", args[1] if len(args) > 1 else None)
-                if isinstance(weight, Tensor) and weight.shape[0] == rows and not found:
+                if isinstance(weight, Tensor) and weight.shape[0] == rows:
                     found.append(weight.detach().clone())
             return func(*args, **(kwargs or {}))
 
     with suppress(GabordiagError), training.kept(0), torch.no_grad(), Watch():
         training.load(state)
         training.compare(training.model, batch)
-    return found[0] if found else None
+    return found
 
 
 class Weights:

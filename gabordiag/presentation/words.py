@@ -701,9 +701,10 @@ def _listed(values: Sequence[float]) -> str:
 def training_diagnosis(view: View) -> list[Block]:
     """Returns the verdict, the elements one by one, what helps, and the training."""
     result = view.result
-    has_filters = all(element["filter"] is not None for element in result["elements"])
-    each = Heading("Each filter" if has_filters else "Each element")
-    about: list[Block] = [_verdict(result), Picture("bank"), each, _elements(result["elements"])]
+    elements = result["elements"]
+    what = "filter" if all(element["filter"] is not None for element in elements) else "element"
+    each = (Heading(f"Each {what}"), _elements(elements, what))
+    about: list[Block] = [_verdict(result), Picture("bank"), *each]
     return [*about, Picture("lines"), *_training_remedies(result), *_training(result)]
 
 
@@ -737,11 +738,11 @@ def bank(view: View) -> list[Block]:
     return [*about, *_training_remedies(training), Picture("lines"), *_training(training)]
 
 
-def _elements(elements: Sequence[Json]) -> Table:
+def _elements(elements: Sequence[Json], what: str) -> Table:
     owners = {element["parameter"].rpartition(".")[0] for element in elements}
     # Of one layer its name says nothing.
     prefix = f"{owners.pop()}." if len(owners) == 1 else ""
-    columns = ("filter", "from", "to", "verdict", "why", "what helps")
+    columns = (what, "from", "to", "verdict", "why", "what helps")
     rows: list[tuple[str, ...]] = []
     first: dict[tuple[str, ...], str] = {}
     for element in elements:

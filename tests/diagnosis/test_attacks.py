@@ -355,6 +355,11 @@ NARROW = [
            {"range": (0, 50), "start": 20.1, "lr": 5e-4}, 20.0, closeness=0.5 / 2**6.5),
     Attack("root of the tone", {"kink", "step_too_large"}, lambda v: tone(v).sqrt(),
            {"range": (0, 50), "start": 20.1, "lr": 0.02}, 20.0, closeness=0.5 / 2**6.5),
+    # ln v + 1 / (2 v^2) has L' = 1 / v - 1 / v^3: -120 at 0.2, so that 6 is added, and 0.16 there.
+    Attack("thrown", TOO_LARGE, lambda v: v.log() + 0.5 / v**2,
+           {"range": (0.05, 5), "start": 0.2, "lr": 0.05, "steps": 300}, 1.0),
+    Attack("thrown, target", TOO_LARGE, lambda v: v.log() + 0.5 / v**2,
+           {"range": (0.05, 20), "start": 0.1, "lr": 0.1, "target": 1.0}),
 ]  # fmt: skip
 WRONG_GRADIENTS = [
     # 1 - 4 lr = 0.6 and 1 - lr = 0.9: wrong, and there all the same.

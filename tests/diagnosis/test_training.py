@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 import random
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,49 @@ def test_a_lower_minimum_is_named_and_the_remedy_frees_the_filter() -> None:
     assert remedy.works
     assert remedy.freed == ("0.theta[2]",)
     assert remedy.after.losses.max() < 0.1 * remedy.before.losses.min()
+
+
+def two_layers(*params: str, steps: int = 4) -> tuple[nn.Module, TrainingDiagnosis]:
+    layers = (gd.GaborConv2d(1, 3, 5), gd.GaborConv2d(3, 3, 5))
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    x, y = noise(16, 1, 10, 10), torch.arange(16) % 2
+    made = gd.Training(model, [(x, y)], functional.cross_entropy)
+    return model, gd.diagnose(made, params=params, lr=0.001, steps=steps, seeds=0)
+
+
+def test_filters_of_several_layers_are_kept_apart() -> None:
+    model, result = two_layers("1.theta", "0.theta")
+    assert "of your 6 filters" in result.headline
+    kernels = {str(index): model[index].kernels().detach().numpy() for index in (0, 1)}
+    filters = result.elements[0].facts.filters
+    assert list(filters) == ["1", "0"]
+    for layer, (before, _) in filters.items():
+        # The responses to n channels are added, over the root of n.
+        scale = math.sqrt(before.shape[1])
+        np.testing.assert_allclose(scale * before[:, 0], kernels[layer], rtol=1e-6)
+    faults = [e for e in result.elements if e.verdict != "healthy"]
+    assert faults
+    for element in faults:
+        layer, row = element.watched.layer, element.watched.row
+        (clause,) = (
+            part
+            for part in result.headline.removesuffix(".").split("; ")
+            if any(
+                f" of layer {layer} {words}" in part for words in elements.FAULTS[element.verdict]
+            )
+            and re.search(rf"\b{row}\b", part.partition(" of layer")[0])
+        )
+        assert clause.startswith("theta of filter")
+
+
+def test_only_what_makes_a_kernel_is_called_a_filter() -> None:
+    for path, count in (("4.bias", 2), ("4.weight", 6)):
+        _, result = two_layers(path)
+        words = result.headline + result._repr_html_()
+        assert f"{count} elements have" in words or f"of your {count} elements" in words
+        assert "filter" not in words
+        assert all(e["filter"] is None for e in result.to_dict()["elements"])
+        assert result.bank is None
 
 
 def test_every_verdict_has_its_words() -> None:

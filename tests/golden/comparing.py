@@ -132,6 +132,14 @@ DIFFERENCES: list[tuple[str, str, str]] = [
         ("basins-sgd-mse", path, "a chaotic run: the last digit of the series decides its end")
         for path in ("result.fractions.*", "*.outcome.56", "*.start_outcome.6")
     ),
+    *(
+        (
+            "diagnose-momentum",
+            f"*.multi_start.evidence.{name}",
+            "some runs a hair beside the former start end elsewhere: sixteen have to arrive",
+        )
+        for name in ("start", "steps_to_target")
+    ),
     ("bifurcate-function", "result.bands*", "what diverges is no chaos"),
     ("*float32", "*.analytic_vs_numeric", "the points of the check are the series' nodes"),
 ]

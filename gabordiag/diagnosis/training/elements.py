@@ -29,7 +29,7 @@ from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.modules import Element, ModuleLoss
 from gabordiag.own.parameters import is_angle_name
-from gabordiag.own.training import Batch, Evaluation, State, Training, Watched, seen_weight
+from gabordiag.own.training import Batch, Evaluation, State, Training, Watched, seen_filters
 from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import times
 
@@ -129,40 +129,57 @@ class Facts:
         return sum(self.run.final[name].numel() for name in self.run.sizes) == 1
 
     @cached_property
-    def twins(self) -> dict[int, int]:
-        """Filter -> an earlier filter that has become the same."""
-        # One that no gradient reaches has become nothing: another that meets it is not at fault.
-        driven = zip(self.run.watched, (self.run.gradients != 0).any(axis=0), strict=True)
-        rows = sorted({w.row for w, is_driven in driven if w.row is not None and is_driven})
-        twins: dict[int, int] = {}
-        if not rows or not self.run.is_finite:
+    def filters(self) -> dict[str, tuple[FloatArray, FloatArray]]:
+        """Layer -> its filters (n, ...) as the model used them before and after the training."""
+        run, found = self.run, {}
+        for name, layer in {w.name: w.layer for w in run.watched if w.row is not None}.items():
+            seen = None
+            if layer not in found:
+                seen = seen_filters(self.training, run.start, run.final, self.batch, name)
+            if seen is not None:
+                before, after = (weight.double().cpu().numpy() for weight in seen)
+                found[layer] = before, after
+        return found
+
+    @cached_property
+    def twins(self) -> dict[tuple[str, int], int]:
+        """Layer and row -> an earlier row of the layer that has become the same."""
+        twins: dict[tuple[str, int], int] = {}
+        if not self.run.is_finite:
             return twins
-        table = self._filters()
-        for earlier, row in itertools.combinations(rows, 2):
-            if earlier in twins or row in twins or not self._agree(row, earlier):
-                continue
-            if np.linalg.norm(table[row] - table[earlier]) < 1:
-                twins[row] = earlier
+        places: dict[str, dict[int, dict[str, int]]] = {}
+        for index, one in enumerate(self.run.watched):
+            if one.row is not None:
+                places.setdefault(one.layer, {}).setdefault(one.row, {})[one.group] = index
+        # One that no gradient reaches has become nothing: another that meets it is not at fault.
+        is_driven = (self.run.gradients != 0).any(axis=0)
+        for layer, rows in places.items():
+            table = self._rows(layer)
+            driven = sorted(row for row, of in rows.items() if is_driven[list(of.values())].any())
+            for earlier, row in itertools.combinations(driven, 2):
+                is_known = (layer, earlier) in twins or (layer, row) in twins
+                if is_known or not self._agree(rows[row], rows[earlier]):
+                    continue
+                if np.linalg.norm(table[row] - table[earlier]) < 1:
+                    twins[layer, row] = earlier
         return twins
 
-    def _filters(self) -> FloatArray:
-        """Everything that tells filters apart (filters, n), in units of what is too little to."""
-        run, name = self.run, self.run.watched[0].name
-        owner, count = name.rpartition(".")[0], run.final[name].shape[0]
-        kernels = seen_weight(self.training, run.final, self.batch, count)
-        if kernels is not None:
-            flat = kernels.double().cpu().reshape(count, -1)
-            return np.asarray((flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-30)) / 0.02)
-        beside = [t for n, t in run.final.items() if n.startswith(f"{owner}." if owner else "")]
-        tensors = [t.double().cpu() for t in beside if t.ndim and t.shape[0] == count]
-        values = np.concatenate([t.reshape(count, -1).numpy() for t in tensors], axis=1)
+    def _rows(self, layer: str) -> FloatArray:
+        """Everything that tells a layer's rows apart (rows, n), in units of what is too little."""
+        if layer in self.filters:
+            flat = self.filters[layer][1]
+            flat = flat.reshape(len(flat), -1)
+            sizes = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
+            return np.asarray(flat / sizes / 0.02)
+        run, path = self.run, f"{layer}." if layer else ""
+        count = len(run.final[next(w.name for w in run.watched if w.layer == layer)])
+        beside = [t.double().cpu() for n, t in run.final.items() if n.startswith(path) and t.ndim]
+        values = np.hstack([t.reshape(count, -1).numpy() for t in beside if len(t) == count])
         return np.asarray(values / (1e-2 * (np.ptp(values, axis=0) + 1e-12)))
 
-    def _agree(self, row: int, earlier: int) -> bool:
+    def _agree(self, one: Mapping[str, int], other: Mapping[str, int]) -> bool:
         last, parameters = self.run.coordinates[-1], [parameter for parameter, *_ in self.lines]
-        places = {(w.group, w.row): index for index, w in enumerate(self.run.watched)}
-        groups = {group for group, _ in places if {(group, row), (group, earlier)} <= places.keys()}
-        pairs = [(places[group, row], places[group, earlier]) for group in groups]
+        pairs = [(one[group], other[group]) for group in one.keys() & other.keys()]
         return bool(pairs) and all(
             abs(parameters[a].offset(last[a], last[b])) <= _SAME * parameters[a].tolerance
             for a, b in pairs
@@ -396,6 +413,11 @@ class Judged:
         bend = 0.0 if self.own is None else self.own.curvature or 0.0
         return bend * self.parameter.tolerance**2 / 2 > 4 * self.line_final.noise
 
+    @property
+    def is_of_filter(self) -> bool:
+        """Whether its row is a filter of a convolution; else it is one of some numbers."""
+        return self.watched.row is not None and self.watched.layer in self.facts.filters
+
     def value(self, coordinate: float) -> float:
         """Returns the value at a coordinate; of an angle, within one period."""
         if self.watched.kind == "log":
@@ -412,7 +434,7 @@ class Judged:
             "name": self.watched.label,
             "parameter": self.watched.group,
             "tensor": self.watched.name,
-            "filter": self.watched.row,
+            "filter": self.watched.row if self.is_of_filter else None,
             "unit": "rad" if self.parameter.is_angle else "",
             "period": self.parameter.period,
             "verdict": self.verdict,
@@ -531,11 +553,12 @@ def _held(element: Judged) -> Judgement | None:
 
 
 def _twin(element: Judged) -> Judgement | None:
-    row = element.watched.row
-    if row is None or (other := element.facts.twins.get(row)) is None:
+    row, twins = element.watched.row, element.facts.twins
+    if row is None or (other := twins.get((element.watched.layer, row))) is None:
         return None
-    why = f"filter {row} has become the same as filter {other}"
-    return Judgement("duplicate", {"same_as": other}, why, f"start filter {row} elsewhere")
+    what = "filter" if element.is_of_filter else "row"
+    why = f"{what} {row} has become the same as {what} {other}"
+    return Judgement("duplicate", {"same_as": other}, why, f"start {what} {row} elsewhere")
 
 
 def _too_large(element: Judged) -> Judgement | None:

@@ -76,8 +76,8 @@ def kernel_starts(
 
 
 def _layer(training: Training, watched: Sequence[Watched]) -> GaborConv2d | None:
-    owners = {element.name.rpartition(".")[0] for element in watched}
-    layer = training.model.get_submodule(owners.pop()) if len(owners) == 1 else None
+    layers = {element.layer for element in watched}
+    layer = training.model.get_submodule(layers.pop()) if len(layers) == 1 else None
     if not isinstance(layer, GaborConv2d) or layer.mix is not None or layer.groups > 1:
         return None
     names: dict[int | None, set[str]] = {}

@@ -292,8 +292,9 @@ def _evenly(elements: Sequence[Judged]) -> dict[str, float]:
 def _coarse(elements: Sequence[Judged]) -> dict[str, float]:
     filters: dict[tuple[str, int | None], dict[str, Judged]] = {}
     for judged in elements:
-        owner, _, name = judged.watched.group.rpartition(".")
-        filters.setdefault((owner, judged.watched.row), {})[name] = judged
+        watched = judged.watched
+        name = watched.group.rpartition(".")[2]
+        filters.setdefault((watched.layer, watched.row), {})[name] = judged
     coarse: dict[str, float] = {}
     for of in filters.values():
         if {"theta", "wavelength", "sigma", "gamma"} <= of.keys():

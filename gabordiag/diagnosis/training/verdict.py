@@ -20,7 +20,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
 from gabordiag.dynamics.run import Trajectory, trajectory_name
 from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
-from gabordiag.own.training import Evaluation, Training, find_watched, seen_weight
+from gabordiag.own.training import Evaluation, Training, find_watched
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
 # Seeds of each repeated training, so that its spread is seen.
@@ -159,31 +159,22 @@ def diagnose_training(
     worst = max(FAULTS, key=lambda verdict: found[verdict])
     verdict = worst if found[worst] else "healthy"
     words, count = _headline(run, elements, remedies), evaluation.count
-    return TrainingDiagnosis(
-        verdict, words, run, elements, remedies, loss, metric, count, _bank(facts)
-    )
-
-
-def _bank(facts: Facts) -> npt.NDArray[np.float64] | None:
-    run, watched = facts.run, facts.run.watched
-    if not run.is_finite or all(element.row is None for element in watched):
-        return None
-    count = run.final[watched[0].name].shape[0]
-    states = (run.start, run.final)
-    weights = [seen_weight(facts.training, state, facts.batch, count) for state in states]
-    seen = [weight[:, 0].double().cpu().numpy() for weight in weights if weight is not None]
-    return np.stack(seen) if len(seen) == len(states) else None
+    filters = next(iter(facts.filters.values()), None)
+    # The first input of each is shown.
+    bank = None if filters is None else np.stack([weights[:, 0] for weights in filters])
+    return TrainingDiagnosis(verdict, words, run, elements, remedies, loss, metric, count, bank)
 
 
 def _headline(
     run: TrainingRun, elements: Sequence[Judged], remedies: Sequence[TrainingRemedy]
 ) -> str:
+    what = "filter" if all(judged.is_of_filter for judged in elements) else "element"
     filters: dict[Any, list[Judged]] = {}
     for judged in elements:
-        row = judged.watched.row
-        filters.setdefault(judged.watched.label if row is None else row, []).append(judged)
+        watched = judged.watched
+        key = (watched.layer, watched.row) if what == "filter" else watched.label
+        filters.setdefault(key, []).append(judged)
     good = sum(all(j.verdict == "healthy" for j in members) for members in filters.values())
-    what = "filter" if all(isinstance(key, int) for key in filters) else "element"
     head = f"{good} of your {len(filters)} {what}s {'has' if good == 1 else 'have'} converged"
     if good == len(filters):
         head = f"All {len(filters)} {what}s have converged"
@@ -215,7 +206,7 @@ def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
     for judged in elements:
         # Minima are named, and those of an angle and of a length are not one list.
         apart = judged.watched.group if judged.verdict == "wrong_basin" else ""
-        by_row.setdefault((judged.watched.row, apart), []).append(judged)
+        by_row.setdefault((judged.watched.layer, judged.watched.row, apart), []).append(judged)
     alike: dict[tuple[str, ...], list[Judged]] = {}
     for members in by_row.values():
         groups = tuple(dict.fromkeys(j.watched.group for j in members))
@@ -232,6 +223,9 @@ def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence
     if groups and is_filter:
         is_plural |= len(groups) > 1
         who = f"{_listed([group.rpartition('.')[2] for group in groups])} of {who}"
+        layer = members[0].watched.layer
+        if any(watched.layer != layer for watched in members[0].facts.run.watched):
+            who += f" of layer {layer}" if layer else " of the model itself"
     text = f"{who} {FAULTS[verdict][is_plural]}"
     if verdict == "wrong_basin":
         goals = [j.shown.show(j.value(j.goal), 0) for j in members if j.goal is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from gabordiag.presentation import colors
 from gabordiag.presentation.figures.sheets import name_panels
 from gabordiag.presentation.figures.style import legend_beside, log_losses, new_figure
-from gabordiag.presentation.phrases import parameter_of
+from gabordiag.presentation.phrases import Json, parameter_of
 from gabordiag.results import View
 from gabordiag.wording import spoken
 
@@ -48,6 +49,14 @@ def bank_figure(view: View) -> Figure:
     banks = dict(zip(("before", "after"), saved["kernels"], strict=True))
     banks |= {name: saved[name] for name in ("remedy", "teacher") if name in saved}
     total = len(banks["before"])
+    # Of several layers the first is drawn.
+    filters: dict[str, dict[int, list[Json]]] = {}
+    for element in view.result["elements"]:
+        if element["filter"] is not None:
+            of = filters.setdefault(element["parameter"].rpartition(".")[0], {})
+            of.setdefault(element["filter"], []).append(element)
+    layer, elements = next(iter(filters.items()))
+    of_layer = f" of layer {layer}" if len(filters) > 1 else ""
     count = min(total, _MOST_FILTERS)
     columns = min(count, _FILTER_COLUMNS)
     rows, high = math.ceil(count / columns), len(banks)
@@ -63,13 +72,16 @@ def bank_figure(view: View) -> Figure:
             kernel = banks[when][index]
             _draw_kernel(ax, kernel, limit)
             if below < 2:
-                _draw_orientation(ax, view, index, "final" if below else "start", kernel)
+                _draw_orientation(
+                    ax, elements.get(index, ()), "final" if below else "start", kernel
+                )
             if column == 0:
                 place: dict[str, Any] = {"transform": ax.transAxes, "rotation": 90, "fontsize": 9}
                 ax.text(-0.12, 0.5, when, ha="right", va="center", **place)
             if not below:
-                elements = (e for e in view.result["elements"] if e["filter"] == index)
-                verdicts = (e["verdict"] for e in elements if e["verdict"] != "healthy")
+                verdicts = (
+                    e["verdict"] for e in elements.get(index, ()) if e["verdict"] != "healthy"
+                )
                 found = next(verdicts, "")
                 failing = _SHORT.get(found, found.replace("_", "\n"))
                 words, ink = f"{index}", colors.INK
@@ -77,7 +89,7 @@ def bank_figure(view: View) -> Figure:
                     words, ink = f"{index}: {failing}", colors.JUMP_COLOR
                 ax.set_title(words, fontsize=8, color=ink, pad=3)
         left = f", the first {count} of {total}" if count < total else ""
-        figure.suptitle(f"The filters before and after the training{left}")
+        figure.suptitle(f"The filters{of_layer} before and after the training{left}")
     return figure
 
 
@@ -97,12 +109,12 @@ def _draw_kernel(ax: Axes, kernel: Any, limit: float) -> None:
     ax.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
 
 
-def _draw_orientation(ax: Axes, view: View, index: int, when: str, kernel: Any) -> None:
+def _draw_orientation(ax: Axes, elements: Sequence[Json], when: str, kernel: Any) -> None:
     if kernel.ndim == 1:
         return
-    for element in view.result["elements"]:
+    for element in elements:
         is_orientation = element["parameter"].rpartition(".")[2] in ("theta", "orientation")
-        if element["filter"] != index or not is_orientation or element[when] is None:
+        if not is_orientation or element[when] is None:
             continue
         half = (len(kernel) - 1) / 2
         dx, dy = 0.8 * half * math.cos(element[when]), 0.8 * half * math.sin(element[when])
