@@ -259,10 +259,10 @@ def test_filters_of_several_layers_are_kept_apart() -> None:
 
 
 def test_only_what_makes_a_kernel_is_called_a_filter() -> None:
-    for path, count in (("4.bias", 2), ("4.weight", 6)):
+    for path, what in (("4.bias", "2 elements"), ("4.weight", "2 rows")):
         _, result = two_layers(path)
         words = result.headline + result._repr_html_()
-        assert f"{count} elements have" in words or f"of your {count} elements" in words
+        assert f"All {what} have" in words or f"of your {what}" in words
         assert "filter" not in words
         assert all(e["filter"] is None for e in result.to_dict()["elements"])
         assert result.bank is None
@@ -642,8 +642,8 @@ def test_a_filter_of_several_numbers_is_one_subject() -> None:
     x = x - x.mean(0)
     made = gd.Training(nn.Linear(3, 1), [(x, x @ torch.ones(3, 1))], functional.mse_loss)
     for params, subject in (
-        ("weight", "filter 0 is still"),
-        (["weight", "bias"], "weight of filter 0 is still"),
+        ("weight", "row 0 is still"),
+        (["weight", "bias"], "weight of row 0 is still"),
     ):
         torch.nn.init.zeros_(made.model.weight)
         torch.nn.init.zeros_(made.model.bias)

@@ -336,7 +336,7 @@ def test_causes_are_those_of_diagnose(browser, pages, monkeypatch, loss):
         ("sgd", 0.6, 1e-4), ("sgd", 0.6, 0.03), ("sgd", 0.6, 0.5), ("sgd", -0.7, 0.02),
         ("sgd", -0.7, 3.0), ("sgd", 1.3, 0.2), ("adam", -0.7, 0.05), ("adam", 0.6, 0.3),
         ("heavy_ball", 0.6, 0.2), ("nesterov", -0.7, 0.05), ("nesterov", 0.5, 0.4),
-        ("rmsprop", 0.5, 0.2),
+        ("rmsprop", 0.5, 0.02),
     ]  # fmt: skip
     given = [
         {"optimizer": name, "start": start, "lr": lr, "loss": loss, "momentum": 0.9, "steps": 300}
@@ -456,6 +456,20 @@ def test_a_run_that_stays_beside_a_target_that_is_no_minimum_is_explained(browse
     assert browser.run("return gabordiag.page.judged.outcome") == "reached"
     page_runs(browser, [{"start": 1.01}])
     assert "no minimum" in browser.driver.find_element("id", "why").text
+
+
+@pytest.mark.browser
+def test_a_run_that_is_thrown_past_the_target_has_too_large_a_rate(browser, tmp_path):
+    """L' = 1 / v - 1 / v^3 is -120 at 0.2, 0.157 at 6.2: a step of 6, then 300 of 0.008 at most."""
+
+    def likelihood(value):
+        return value.log() + 0.5 / value**2
+
+    options = {"range": (0.05, 7.0), "start": 0.2, "target": 1.0, "lr": 0.05, "steps": 300}
+    open_page(browser, tmp_path, likelihood, **options)
+    assert browser.run("return gabordiag.page.judged.outcome") == "unfinished"
+    (shown,) = page_runs(browser, [{"lr": 0.05}])
+    assert shown["cause"] == "step_too_large" == api.diagnose(likelihood, **options).verdict
 
 
 @pytest.mark.browser

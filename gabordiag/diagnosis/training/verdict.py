@@ -168,18 +168,7 @@ def diagnose_training(
 def _headline(
     run: TrainingRun, elements: Sequence[Judged], remedies: Sequence[TrainingRemedy]
 ) -> str:
-    what = "filter" if all(judged.is_of_filter for judged in elements) else "element"
-    filters: dict[Any, list[Judged]] = {}
-    for judged in elements:
-        watched = judged.watched
-        key = (watched.layer, watched.row) if what == "filter" else watched.label
-        filters.setdefault(key, []).append(judged)
-    good = sum(all(j.verdict == "healthy" for j in members) for members in filters.values())
-    head = f"{good} of your {len(filters)} {what}s {'has' if good == 1 else 'have'} converged"
-    if good == len(filters):
-        head = f"All {len(filters)} {what}s have converged"
-    if len(filters) == 1:
-        head = f"Your {what} has {'' if good else 'not '}converged"
+    head, what = _how_many(elements)
     if not run.is_finite:
         head = f"The training broke off: its loss is not finite at step {len(run.losses) - 1}"
     is_one_group = len({judged.watched.group for judged in elements}) == 1
@@ -201,6 +190,27 @@ def _headline(
     return text
 
 
+def _how_many(elements: Sequence[Judged]) -> tuple[str, str]:
+    """Returns how many have converged, and what they are: filters, other rows, or elements."""
+    rows: dict[Any, list[Judged]] = {}
+    # Either every element is of a row, or some are single numbers.
+    has_rows = all(judged.watched.row is not None for judged in elements)
+    for judged in elements:
+        watched = judged.watched
+        key = (watched.layer, watched.row) if has_rows else watched.label
+        rows.setdefault(key, []).append(judged)
+    what = "element" if len(rows) == len(elements) else "row"
+    if all(judged.is_of_filter for judged in elements):
+        what = "filter"
+    good = sum(all(j.verdict == "healthy" for j in members) for members in rows.values())
+    head = f"{good} of your {len(rows)} {what}s {'has' if good == 1 else 'have'} converged"
+    if good == len(rows):
+        head = f"All {len(rows)} {what}s have converged"
+    if len(rows) == 1:
+        head = f"Your {what} has {'' if good else 'not '}converged"
+    return head, what
+
+
 def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
     by_row: dict[Any, list[Judged]] = {}
     for judged in elements:
@@ -215,12 +225,11 @@ def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
 
 
 def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence[str]) -> str:
-    is_filter = what == "filter"
-    # Elements are all of filters, or some are single numbers.
-    names = dict.fromkeys(str(j.watched.row) if is_filter else j.watched.label for j in members)
+    has_rows = what != "element"
+    names = dict.fromkeys(str(j.watched.row) if has_rows else j.watched.label for j in members)
     who = f"{what if len(names) == 1 else what + 's'} {_listed(list(names))}"
     is_plural = len(names) > 1
-    if groups and is_filter:
+    if groups and has_rows:
         is_plural |= len(groups) > 1
         who = f"{_listed([group.rpartition('.')[2] for group in groups])} of {who}"
         layer = members[0].watched.layer

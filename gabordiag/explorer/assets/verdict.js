@@ -98,9 +98,18 @@
     return { sufficient: found !== null, why: `${settings.steps} steps of this rate are too few.${advice}` };
   }
 
-  function stepTooLarge({ judged, settings, startsInside, bench, bound, goalName }) {
-    const { lr, start, steps } = settings, { hold } = bench;
-    const found = judged.outcome === "unfinished" ? null : bench.tuned(start, startsInside, { below: lr });
+  // Whether a step led the run farther from the goal than it began.
+  function isThrown({ run, landscape }) {
+    if (landscape.goal === null) return false;
+    const apart = Array.from(run.values, (value) => Math.abs(landscape.offset(value, landscape.goal)));
+    let step = 1;
+    for (let t = 2; t < apart.length; t++) if (apart[t] - apart[t - 1] > apart[step] - apart[step - 1]) step = t;
+    return apart[step] > apart[0];
+  }
+
+  function stepTooLarge(a) {
+    const { judged, settings, startsInside, bench, bound, goalName } = a, { lr, start, steps } = settings, { hold } = bench;
+    const found = judged.outcome === "unfinished" && !isThrown(a) ? null : bench.tuned(start, startsInside, { below: lr });
     const unstable = bench.objective.beside.length > 0 && !(hold !== null && lr <= hold) && !bench.holds(lr);
     if (found === null && !unstable) return null;
     const theory = bound === null ? "" : ` (theory: ${bound.symbol} = ${digits(bound.lr)})`;
