@@ -30,7 +30,7 @@ _TIDYING_SECONDS = 2.0
 # How libraries say that memory is short; few of them raise a MemoryError.
 _OUT_OF_MEMORY = re.compile(
     r"allocate memory|out of memory|bad_alloc|not enough memory|start new thread"
-    r"|error return without exception",
+    r"|error return without exception|failed to map segment",
     re.IGNORECASE,
 )
 # Letters of a path that an error shows.
