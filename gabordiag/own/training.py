@@ -503,21 +503,22 @@ def _moved(value: Any, device: torch.device) -> Any:
 def seen_filters(
     training: Training, start: State, final: State, batch: Batch, name: str
 ) -> tuple[Tensor, Tensor] | None:
-    """Returns the filters (n, ...) that a tensor (n, ...) makes, as used at the two states.
+    """Returns the filters (m, ...) that a tensor (n, ...) makes, as used at the two states.
 
-    They are the first weight of a convolution that changes with the tensor; None without one.
+    They are the first weight of a convolution that changes with the tensor; None without one. Of
+    pairs in quadrature m is 2 n.
     """
     tensor = start[name]
     moved = tensor + torch.linspace(0.01, 0.02, tensor.numel()).reshape(tensor.shape).to(tensor)
     states = (start, {**start, name: moved}, final)
-    found = (_convolved(training, state, batch, len(tensor)) for state in states)
+    found = (_convolved(training, state, batch) for state in states)
     for before, changed, after in zip(*found, strict=False):
         if not torch.equal(before, changed):
             return before, after
     return None
 
 
-def _convolved(training: Training, state: State, batch: Batch, rows: int) -> list[Tensor]:
+def _convolved(training: Training, state: State, batch: Batch) -> list[Tensor]:
     found: list[Tensor] = []
 
     class Watch(torch.overrides.TorchFunctionMode):
@@ -526,7 +527,7 @@ def _convolved(training: Training, state: State, batch: Batch, rows: int) -> lis
         ) -> Any:
             if getattr(func, "__name__", "") in ("conv1d", "conv2d"):
                 weight = (kwargs or {}).get("weight", args[1] if len(args) > 1 else None)
-                if isinstance(weight, Tensor) and weight.shape[0] == rows:
+                if isinstance(weight, Tensor):
                     found.append(weight.detach().clone())
             return func(*args, **(kwargs or {}))
 

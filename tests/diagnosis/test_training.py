@@ -238,8 +238,8 @@ def test_filters_of_several_layers_are_kept_apart() -> None:
     assert "of your 6 filters" in result.headline
     kernels = {str(index): model[index].kernels().detach().numpy() for index in (0, 1)}
     filters = result.elements[0].facts.filters
-    assert list(filters) == ["1", "0"]
-    for layer, (before, _) in filters.items():
+    assert list(filters) == [("1", 3), ("0", 3)]
+    for (layer, _), (before, _) in filters.items():
         # The responses to n channels are added, over the root of n.
         scale = math.sqrt(before.shape[1])
         np.testing.assert_allclose(scale * before[:, 0], kernels[layer], rtol=1e-6)
@@ -266,6 +266,39 @@ def test_only_what_makes_a_kernel_is_called_a_filter() -> None:
         assert "filter" not in words
         assert all(e["filter"] is None for e in result.to_dict()["elements"])
         assert result.bank is None
+
+
+class Energy(nn.Module):
+    """Pairs of cosine and sine along x: three wave numbers, a gain each, and two more numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wave = nn.Parameter(torch.tensor([0.5, 1.0, 1.5]))
+        self.gain = nn.Parameter(torch.ones(3))
+        self.shift = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        phases = self.wave[:, None] * torch.arange(-3.0, 4.0)
+        kernels = torch.cat([phases.cos(), phases.sin()])[:, None]
+        cosine, sine = functional.conv1d(x, kernels).square().mean(2).chunk(2, 1)
+        return (self.gain * (cosine + sine)).sum(1) + self.shift.sum()
+
+
+@pytest.mark.parametrize(
+    ("params", "subjects"),
+    [
+        (["wave"], "3 filters"),
+        (["wave", "gain"], "3 filters"),
+        (["gain"], "3 elements"),
+        (["wave", "shift"], "5 elements"),
+    ],
+)
+def test_what_is_counted_is_what_the_tensors_are_of(params: list[str], subjects: str) -> None:
+    made = gd.Training(Energy(), [(noise(8, 1, 20), torch.full((8,), 9.0))], functional.mse_loss)
+    result = gd.diagnose(made, params=params, lr=1e-5, steps=3, seeds=0)
+    assert f"of your {subjects} " in result.headline
+    # Six kernels are no picture of three filters.
+    assert result.bank is None
 
 
 def test_every_verdict_has_its_words() -> None:

@@ -23,6 +23,7 @@ from gabordiag.dynamics.outcomes import SETTLED_SHARE, classify_one, surrounding
 from gabordiag.dynamics.theory import BOUNDS, bound_entry
 from gabordiag.dynamics.training import TrainingRun
 from gabordiag.errors import GabordiagError
+from gabordiag.gabor_layer import GaborConv2d
 from gabordiag.landscape.many_lines import POINTS, SampledLine, sample_lines
 from gabordiag.landscape.points import CriticalPoint
 from gabordiag.objective.space import FloatArray, Parameter
@@ -129,50 +130,56 @@ class Facts:
         return sum(self.run.final[name].numel() for name in self.run.sizes) == 1
 
     @cached_property
-    def filters(self) -> dict[str, tuple[FloatArray, FloatArray]]:
-        """Layer -> its filters (n, ...) as the model used them before and after the training."""
+    def filters(self) -> dict[tuple[str, int], tuple[FloatArray, FloatArray]]:
+        """Layer and rows -> filters (m, ...) as the model used them before and after."""
         run, found = self.run, {}
-        for name, layer in {w.name: w.layer for w in run.watched if w.row is not None}.items():
-            seen = None
-            if layer not in found:
+        for name, watched in {w.name: w for w in run.watched if w.row is not None}.items():
+            seen, rows = None, self.rows_of(watched)
+            if rows not in found:
                 seen = seen_filters(self.training, run.start, run.final, self.batch, name)
             if seen is not None:
                 before, after = (weight.double().cpu().numpy() for weight in seen)
-                found[layer] = before, after
+                found[rows] = before, after
         return found
 
+    def rows_of(self, watched: Watched) -> tuple[str, int]:
+        """The layer of an element, and of how many rows it is one; 0 of a single number."""
+        return watched.layer, 0 if watched.row is None else len(self.run.final[watched.name])
+
     @cached_property
-    def twins(self) -> dict[tuple[str, int], int]:
-        """Layer and row -> an earlier row of the layer that has become the same."""
-        twins: dict[tuple[str, int], int] = {}
+    def twins(self) -> dict[int, int]:
+        """Elements of rows -> an earlier row of the layer that has become the same."""
+        twins: dict[int, int] = {}
         if not self.run.is_finite:
             return twins
-        places: dict[str, dict[int, dict[str, int]]] = {}
+        places: dict[tuple[str, int], dict[int, dict[str, int]]] = {}
         for index, one in enumerate(self.run.watched):
             if one.row is not None:
-                places.setdefault(one.layer, {}).setdefault(one.row, {})[one.group] = index
+                of = places.setdefault(self.rows_of(one), {})
+                of.setdefault(one.row, {})[one.group] = index
         # One that no gradient reaches has become nothing: another that meets it is not at fault.
         is_driven = (self.run.gradients != 0).any(axis=0)
-        for layer, rows in places.items():
-            table = self._rows(layer)
+        for (layer, count), rows in places.items():
+            table = self._rows(layer, count)
             driven = sorted(row for row, of in rows.items() if is_driven[list(of.values())].any())
             for earlier, row in itertools.combinations(driven, 2):
-                is_known = (layer, earlier) in twins or (layer, row) in twins
+                is_known = not twins.keys().isdisjoint(
+                    {*rows[row].values(), *rows[earlier].values()}
+                )
                 if is_known or not self._agree(rows[row], rows[earlier]):
                     continue
                 if np.linalg.norm(table[row] - table[earlier]) < 1:
-                    twins[layer, row] = earlier
+                    twins |= dict.fromkeys(rows[row].values(), earlier)
         return twins
 
-    def _rows(self, layer: str) -> FloatArray:
-        """Everything that tells a layer's rows apart (rows, n), in units of what is too little."""
-        if layer in self.filters:
-            flat = self.filters[layer][1]
-            flat = flat.reshape(len(flat), -1)
+    def _rows(self, layer: str, count: int) -> FloatArray:
+        """What distinguishes a layer's rows (count, n), in units of what is too little."""
+        run, path = self.run, f"{layer}." if layer else ""
+        seen = self.filters.get((layer, count))
+        if seen is not None and len(seen[1]) == count:
+            flat = seen[1].reshape(count, -1)
             sizes = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
             return np.asarray(flat / sizes / 0.02)
-        run, path = self.run, f"{layer}." if layer else ""
-        count = len(run.final[next(w.name for w in run.watched if w.layer == layer)])
         beside = [t.double().cpu() for n, t in run.final.items() if n.startswith(path) and t.ndim]
         values = np.hstack([t.reshape(count, -1).numpy() for t in beside if len(t) == count])
         return np.asarray(values / (1e-2 * (np.ptp(values, axis=0) + 1e-12)))
@@ -416,7 +423,9 @@ class Judged:
     @property
     def is_of_filter(self) -> bool:
         """Whether its row is a filter of a convolution; else it is one of some numbers."""
-        return self.watched.row is not None and self.watched.layer in self.facts.filters
+        layer = self.facts.training.model.get_submodule(self.watched.layer)
+        is_known = self.watched.row is not None and isinstance(layer, GaborConv2d)
+        return is_known or self.facts.rows_of(self.watched) in self.facts.filters
 
     def value(self, coordinate: float) -> float:
         """Returns the value at a coordinate; of an angle, within one period."""
@@ -553,8 +562,8 @@ def _held(element: Judged) -> Judgement | None:
 
 
 def _twin(element: Judged) -> Judgement | None:
-    row, twins = element.watched.row, element.facts.twins
-    if row is None or (other := twins.get((element.watched.layer, row))) is None:
+    row, other = element.watched.row, element.facts.twins.get(element.index)
+    if other is None:
         return None
     what = "filter" if element.is_of_filter else "row"
     why = f"{what} {row} has become the same as {what} {other}"

@@ -159,9 +159,11 @@ def diagnose_training(
     worst = max(FAULTS, key=lambda verdict: found[verdict])
     verdict = worst if found[worst] else "healthy"
     words, count = _headline(run, elements, remedies), evaluation.count
-    filters = next(iter(facts.filters.values()), None)
-    # The first input of each is shown.
-    bank = None if filters is None else np.stack([weights[:, 0] for weights in filters])
+    bank = None
+    for (_, count), filters in itertools.islice(facts.filters.items(), 1):
+        if len(filters[0]) == count:
+            # The first input of each is shown.
+            bank = np.stack([weights[:, 0] for weights in filters])
     return TrainingDiagnosis(verdict, words, run, elements, remedies, loss, metric, count, bank)
 
 
@@ -174,7 +176,8 @@ def _headline(
     is_one_group = len({judged.watched.group for judged in elements}) == 1
     parts = [head]
     for verdict in FAULTS:
-        for groups, members in _alike([j for j in elements if j.verdict == verdict]).items():
+        found = [judged for judged in elements if judged.verdict == verdict]
+        for groups, members in _alike(found, what).items():
             parts.append(_clause(verdict, members, what, () if is_one_group else groups))
     text = "; ".join(parts) + "."
     working = next((remedy for remedy in remedies if remedy.works), None)
@@ -193,8 +196,9 @@ def _headline(
 def _how_many(elements: Sequence[Judged]) -> tuple[str, str]:
     """Returns how many have converged, and what they are: filters, other rows, or elements."""
     rows: dict[Any, list[Judged]] = {}
-    # Either every element is of a row, or some are single numbers.
-    has_rows = all(judged.watched.row is not None for judged in elements)
+    # Either every element is of a row of its layer, or some are not.
+    counts = {judged.facts.rows_of(judged.watched) for judged in elements}
+    has_rows = len(counts) == len(dict(counts)) and all(count for _, count in counts)
     for judged in elements:
         watched = judged.watched
         key = (watched.layer, watched.row) if has_rows else watched.label
@@ -211,13 +215,16 @@ def _how_many(elements: Sequence[Judged]) -> tuple[str, str]:
     return head, what
 
 
-def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
+def _alike(elements: Sequence[Judged], what: str) -> dict[tuple[str, ...], list[Judged]]:
     by_row: dict[Any, list[Judged]] = {}
+    alike: dict[tuple[str, ...], list[Judged]] = {}
     for judged in elements:
         # Minima are named, and those of an angle and of a length are not one list.
         apart = judged.watched.group if judged.verdict == "wrong_basin" else ""
-        by_row.setdefault((judged.watched.layer, judged.watched.row, apart), []).append(judged)
-    alike: dict[tuple[str, ...], list[Judged]] = {}
+        if what == "element":
+            alike.setdefault((apart,), []).append(judged)
+        else:
+            by_row.setdefault((judged.watched.layer, judged.watched.row, apart), []).append(judged)
     for members in by_row.values():
         groups = tuple(dict.fromkeys(j.watched.group for j in members))
         alike.setdefault(groups, []).extend(members)
