@@ -486,7 +486,7 @@ class _Judge(LogRun):
         if self.target is None:
             text = f"Nothing looks wrong: after {count} the loss still goes down. Run more steps."
             return self._result("healthy", text) if self._progress() else None
-        passed = self._passed_target()
+        passed = self._passed_target() or self._thrown_past_target()
         if passed is not None:
             return passed
         turns = float(np.mean(np.diff(np.sign(self.moves[1 - len(self.tail) :])) != 0))
@@ -522,6 +522,22 @@ class _Judge(LogRun):
         )
         evidence = {"step": self.step(row), "loss_at_target": there, "loss": now}
         return self._result("target_unreachable", text, evidence)
+
+    def _thrown_past_target(self) -> Explanation | None:
+        """Did one step lead across the target and leave the run farther away than it began?"""
+        assert self.target is not None
+        offsets = self.parameter.offset(self.values, self.target)
+        away = np.abs(offsets)
+        row = int(np.argmax(np.diff(away)))
+        begin, end = self.values[row : row + 2].tolist()
+        is_across = offsets[row] * offsets[row + 1] < 0 and abs(end - begin) >= away[row]
+        if not is_across or not away[-1] > away[0]:
+            return None
+        text = f"Step {self.step(row)} led from {self.parameter.show(begin)} past the target to "
+        text += f"{self.parameter.show(end)}, and the run is still farther from it than it began"
+        return self._result(
+            "step_too_large", text + self._smaller_rate(), {"thrown_at": self.step(row)}
+        )
 
     def _progress(self) -> bool:
         begin, _, last = self.levels

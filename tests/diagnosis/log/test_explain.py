@@ -287,6 +287,27 @@ def test_still_on_its_way_to_a_target() -> None:
     assert gd.explain({"theta": fall, "loss": fall**2}).verdict == "healthy"
 
 
+def likelihood(x: float) -> float:
+    return math.log(x) + 1 / (2 * x * x)
+
+
+def likelihood_slope(x: float) -> float:
+    return 1 / x - 1 / x**3
+
+
+@pytest.mark.parametrize("names", [("theta", "loss", "grad", "lr"), ("theta", "loss")])
+def test_a_step_past_the_target_that_left_the_run_farther_away(names: tuple[str, ...]) -> None:
+    # L'(0.2) = -120: to 6.2, where 200 steps of 0.05 x 0.16 do not make up for it. A tenth arrives.
+    log = descent(likelihood, likelihood_slope, 0.2, 0.05)
+    found = gd.explain({name: log[name] for name in names}, target=1.0)
+    assert (found.verdict, found.findings[0].evidence["thrown_at"]) == ("step_too_large", 0)
+    assert "raise" not in found.headline
+    assert descent(likelihood, likelihood_slope, 0.2, 0.005, 2000)["theta"][-1] == pytest.approx(1)
+    # From 0.5, whose slope is -6, it has not been so far away.
+    near = descent(likelihood, likelihood_slope, 0.5, 0.005)
+    assert gd.explain(near, target=1.0).verdict == "step_too_small"
+
+
 def test_a_schedules_last_rate_is_not_the_one_to_change() -> None:
     # sin(v)^2 with warm restarts: thrown about at 3, the top, not by the last rate, 0.0185.
     rates = 1.5 * (1 + np.cos(np.pi * (T % 20) / 20))
