@@ -134,10 +134,9 @@ class Facts:
         """Layer and rows -> filters (m, ...) as the model used them before and after."""
         run, found = self.run, {}
         for name, watched in {w.name: w for w in run.watched if w.row is not None}.items():
-            seen, rows = None, self.rows_of(watched)
-            if rows not in found:
-                seen = seen_filters(self.training, run.start, run.final, self.batch, name)
-            if seen is not None:
+            states, rows = (run.start, run.final), self.rows_of(watched)
+            seen = rows in found or seen_filters(self.training, *states, self.batch, name)
+            if isinstance(seen, tuple):
                 before, after = (weight.double().cpu().numpy() for weight in seen)
                 found[rows] = before, after
         return found
@@ -162,13 +161,12 @@ class Facts:
         for (layer, count), rows in places.items():
             table = self._rows(layer, count)
             driven = sorted(row for row, of in rows.items() if is_driven[list(of.values())].any())
+            known: set[int] = set()
             for earlier, row in itertools.combinations(driven, 2):
-                is_known = not twins.keys().isdisjoint(
-                    {*rows[row].values(), *rows[earlier].values()}
-                )
-                if is_known or not self._agree(rows[row], rows[earlier]):
+                if known & {earlier, row} or not self._agree(rows[row], rows[earlier]):
                     continue
                 if np.linalg.norm(table[row] - table[earlier]) < 1:
+                    known.add(row)
                     twins |= dict.fromkeys(rows[row].values(), earlier)
         return twins
 

@@ -161,7 +161,7 @@ def diagnose_training(
     words, count = _headline(run, elements, remedies), evaluation.count
     bank = None
     for (_, count), filters in itertools.islice(facts.filters.items(), 1):
-        if len(filters[0]) == count:
+        if run.is_finite and len(filters[0]) == count:
             # The first input of each is shown.
             bank = np.stack([weights[:, 0] for weights in filters])
     return TrainingDiagnosis(verdict, words, run, elements, remedies, loss, metric, count, bank)

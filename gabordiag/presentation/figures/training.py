@@ -50,13 +50,13 @@ def bank_figure(view: View) -> Figure:
     banks |= {name: saved[name] for name in ("remedy", "teacher") if name in saved}
     total = len(banks["before"])
     # Of several layers the first is drawn.
-    filters: dict[str, dict[int, list[Json]]] = {}
-    for element in view.result["elements"]:
-        if element["filter"] is not None:
-            of = filters.setdefault(element["parameter"].rpartition(".")[0], {})
-            of.setdefault(element["filter"], []).append(element)
-    layer, elements = next(iter(filters.items()))
-    of_layer = f" of layer {layer}" if len(filters) > 1 else ""
+    of = [element for element in view.result["elements"] if element["filter"] is not None]
+    layer, *others = dict.fromkeys(element["parameter"].rpartition(".")[0] for element in of)
+    elements: list[list[Json]] = [[] for _ in range(total)]
+    for element in of:
+        if element["parameter"].rpartition(".")[0] == layer:
+            elements[element["filter"]].append(element)
+    of_layer = f" of layer {layer}" if others else ""
     count = min(total, _MOST_FILTERS)
     columns = min(count, _FILTER_COLUMNS)
     rows, high = math.ceil(count / columns), len(banks)
@@ -72,16 +72,12 @@ def bank_figure(view: View) -> Figure:
             kernel = banks[when][index]
             _draw_kernel(ax, kernel, limit)
             if below < 2:
-                _draw_orientation(
-                    ax, elements.get(index, ()), "final" if below else "start", kernel
-                )
+                _draw_orientation(ax, elements[index], "final" if below else "start", kernel)
             if column == 0:
                 place: dict[str, Any] = {"transform": ax.transAxes, "rotation": 90, "fontsize": 9}
                 ax.text(-0.12, 0.5, when, ha="right", va="center", **place)
             if not below:
-                verdicts = (
-                    e["verdict"] for e in elements.get(index, ()) if e["verdict"] != "healthy"
-                )
+                verdicts = (e["verdict"] for e in elements[index] if e["verdict"] != "healthy")
                 found = next(verdicts, "")
                 failing = _SHORT.get(found, found.replace("_", "\n"))
                 words, ink = f"{index}", colors.INK
