@@ -269,19 +269,20 @@ def test_only_what_makes_a_kernel_is_called_a_filter() -> None:
 
 
 class Energy(nn.Module):
-    """Pairs of cosine and sine along x: three wave numbers, a gain each, and two more numbers."""
+    """Pairs of cosine and sine along x: three wave numbers, a gain each; shifts and a scale."""
 
     def __init__(self) -> None:
         super().__init__()
         self.wave = nn.Parameter(torch.tensor([0.5, 1.0, 1.5]))
         self.gain = nn.Parameter(torch.ones(3))
         self.shift = nn.Parameter(torch.zeros(2))
+        self.scale = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         phases = self.wave[:, None] * torch.arange(-3.0, 4.0)
         kernels = torch.cat([phases.cos(), phases.sin()])[:, None]
         cosine, sine = functional.conv1d(x, kernels).square().mean(2).chunk(2, 1)
-        return (self.gain * (cosine + sine)).sum(1) + self.shift.sum()
+        return self.scale * (self.gain * (cosine + sine)).sum(1) + self.shift.sum()
 
 
 @pytest.mark.parametrize(
@@ -291,6 +292,8 @@ class Energy(nn.Module):
         (["wave", "gain"], "3 filters"),
         (["gain"], "3 elements"),
         (["wave", "shift"], "5 elements"),
+        (["gain", "shift", "scale"], "6 elements"),
+        (["wave", "gain", "scale"], "7 elements"),
     ],
 )
 def test_what_is_counted_is_what_the_tensors_are_of(params: list[str], subjects: str) -> None:

@@ -195,24 +195,26 @@ def _headline(
 
 def _how_many(elements: Sequence[Judged]) -> tuple[str, str]:
     """Returns how many have converged, and what they are: filters, other rows, or elements."""
-    rows: dict[Any, list[Judged]] = {}
-    # Either every element is of a row of its layer, or some are not.
-    counts = {judged.facts.rows_of(judged.watched) for judged in elements}
-    has_rows = len(counts) == len(dict(counts)) and all(count for _, count in counts)
-    for judged in elements:
-        watched = judged.watched
-        key = (watched.layer, watched.row) if has_rows else watched.label
-        rows.setdefault(key, []).append(judged)
-    what = "element" if len(rows) == len(elements) else "row"
+    keys: list[Any] = [_row(judged) for judged in elements]
+    what = "row" if None not in keys and len(set(keys)) < len(keys) else "element"
     if all(judged.is_of_filter for judged in elements):
         what = "filter"
-    good = sum(all(j.verdict == "healthy" for j in members) for members in rows.values())
-    head = f"{good} of your {len(rows)} {what}s {'has' if good == 1 else 'have'} converged"
-    if good == len(rows):
-        head = f"All {len(rows)} {what}s have converged"
-    if len(rows) == 1:
-        head = f"Your {what} has {'' if good else 'not '}converged"
+    if what == "element":
+        keys = [judged.watched.label for judged in elements]
+    failing = {k for k, j in zip(keys, elements, strict=True) if j.verdict != "healthy"}
+    count = len(set(keys))
+    good = count - len(failing)
+    head = f"{good} of your {count} {what}s {'has' if good == 1 else 'have'} converged"
+    if not failing:
+        head = f"All {count} {what}s have converged"
+    if count == 1:
+        head = f"Your {what} has {'not ' if failing else ''}converged"
     return head, what
+
+
+def _row(judged: Judged) -> tuple[Any, ...] | None:
+    row = judged.watched.row
+    return None if row is None else (*judged.facts.rows_of(judged.watched), row)
 
 
 def _alike(elements: Sequence[Judged], what: str) -> dict[tuple[str, ...], list[Judged]]:
@@ -224,7 +226,7 @@ def _alike(elements: Sequence[Judged], what: str) -> dict[tuple[str, ...], list[
         if what == "element":
             alike.setdefault((apart,), []).append(judged)
         else:
-            by_row.setdefault((judged.watched.layer, judged.watched.row, apart), []).append(judged)
+            by_row.setdefault((_row(judged), apart), []).append(judged)
     for members in by_row.values():
         groups = tuple(dict.fromkeys(j.watched.group for j in members))
         alike.setdefault(groups, []).extend(members)
