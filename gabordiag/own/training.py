@@ -509,8 +509,9 @@ def seen_filters(
     pairs in quadrature m is 2 n.
     """
     tensor = start[name]
-    moved = tensor + torch.linspace(0.01, 0.02, tensor.numel()).reshape(tensor.shape).to(tensor)
-    states = (start, {**start, name: moved}, final)
+    # By 1% to 2%, whatever the unit is, and zeros too; not along (cos, sin), nor all alike.
+    share = torch.linspace(0.01, 0.02, tensor.numel()).reshape(tensor.shape).to(tensor)
+    states = (start, {**start, name: tensor + share * (1 + tensor.abs())}, final)
     found = (_convolved(training, state, batch) for state in states)
     for before, changed, after in zip(*found, strict=False):
         if not torch.equal(before, changed):
