@@ -193,7 +193,7 @@ class Parameter:
             text = f"{math.degrees(value):.{digits}f}"
             # Zero has no sign.
             return f"{text.removeprefix('-') if float(text) == 0 else text}°"
-        if not self.is_log and abs(value) < _ROUNDED * self.width:
+        if not self.is_log and abs(value) < _ROUNDED * self.width < math.inf:
             value = 0.0
         return f"{value:.{self.figures(value, digits)}g}{' ' + self.unit if self.unit else ''}"
 

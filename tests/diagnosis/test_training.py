@@ -31,6 +31,7 @@ from gabordiag.dynamics.training import rates_of, run_training
 from gabordiag.errors import InputError, UsageError
 from gabordiag.images import load_image
 from gabordiag.own.training import Evaluation, find_watched
+from gabordiag.presentation.phrases import parameter_of
 from gabordiag.presentation.registry import blocks_of
 
 FILTERS = 4
@@ -302,6 +303,12 @@ def test_what_is_counted_is_what_the_tensors_are_of(params: list[str], subjects:
     assert f"of your {subjects} " in result.headline
     # Six kernels are no picture of three filters.
     assert result.bank is None
+
+
+def test_values_of_no_known_range_are_shown() -> None:
+    element = {"name": "w", "period": None, "unit": "", "start": 0.0}
+    shown = [parameter_of(element).show(value, 1) for value in (-0.38458, 4.0, 0.0)]
+    assert shown == ["-0.385", "4", "0"]
 
 
 def test_every_verdict_has_its_words() -> None:
