@@ -11,6 +11,7 @@ from typing import Any
 
 from gabordiag.diagnosis.causes import GOOD_GRADIENT
 from gabordiag.diagnosis.verdict import GRADIENT_CAUSES, HEALTHY
+from gabordiag.dynamics.windows import SCAN_STEPS
 from gabordiag.presentation.blocks import Table
 from gabordiag.presentation.figures.run_paths import Runs, end_words
 from gabordiag.presentation.phrases import (
@@ -71,7 +72,8 @@ def _errors(evidence: Json) -> Iterator[float]:
 
 
 def _minimum(found: Json, runs: Runs) -> str:
-    (run,), rates = runs.runs, _rates(found["working_lr"])
+    (run,) = runs.runs
+    rates = _rates(found["working_lr"], run)
     if runs.sweep is None:
         return _curves_up(found["target_hessian"], runs.goal_name) + rates
     landscape = runs.sweep.landscape
@@ -87,16 +89,19 @@ def _minimum(found: Json, runs: Runs) -> str:
     )
 
 
-def _rates(working: Sequence[tuple[float, float]] | None) -> str:
+def _rates(working: Sequence[tuple[float, float]] | None, run: Json) -> str:
     """The sentence on the scanned rates that lead from the start to the minimum."""
+    # A constant rate is scanned with this many steps at least, also where the run has fewer.
+    longer = run.get("schedule", "constant") == "constant" and run["steps"] < SCAN_STEPS
+    within = f" in up to {SCAN_STEPS} steps" if longer else ""
     if working is None:
         return ""
     if not working:
-        return " But no learning rate that was scanned leads there from this start."
+        return f" But no learning rate that was scanned leads there from this start{within}."
     (low, high), *more = sorted(working, key=lambda ends: ends[0] / ends[1])
     others = f" (the widest of {1 + len(more)} windows)" if more else ""
     span = f"{show_number(low)} to {show_number(high)}"
-    return f" Learning rates from {span}{others} lead there from this start."
+    return f" Learning rates from {span}{others} lead there from this start{within}."
 
 
 def _curves_up(hessian: Json | None, goal: str) -> str:

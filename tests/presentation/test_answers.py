@@ -58,6 +58,13 @@ def test_a_run_that_arrives() -> None:
     assert helps == "Nothing needs to change."
 
 
+def test_a_scan_with_more_steps_than_the_run_says_how_many() -> None:
+    settings = {"range": (0.0, 2.0), "start": 0.2, "lr": 0.1}
+    within = "from this start in up to 1500 steps."
+    assert answered(parabola, steps=300, **settings)[1][1].endswith(within)
+    assert answered(parabola, steps=1500, **settings)[1][1].endswith("from this start.")
+
+
 def test_a_wrong_derivative_and_what_to_change() -> None:
     made, (derivative, _, _, helps) = answered(
         half_the_slope, range=(0.0, 2.0), start=0.2, lr=0.1, steps=300
