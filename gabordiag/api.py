@@ -38,7 +38,7 @@ from gabordiag.dynamics.maps import (
     run_basins,
     run_plane,
 )
-from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.optimizers import OptimizerSettings, real
 from gabordiag.dynamics.run import Optimization, StepListener, run_all
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
@@ -286,7 +286,7 @@ def _sweep_training(
     elif over != DEFAULT_PARAMETER:
         raise UsageError("over is for plane='axes'.", "Name what is watched in params.")
     rate, own_rates = _one_rate(lr)
-    settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, schedule, steps)
+    settings = OptimizerSettings.of(optimizer, rate, momentum, nesterov, schedule, steps)
     counts = _both(points)
     more |= {} if counts is None else {"points": counts}
     ranges = more.pop("range", ())
@@ -363,7 +363,7 @@ def optimize(
             raise UsageError(f"{name} holds no value.", "Give one, or leave it out.")
     rates, own_rates = _rates(lr)
     settings = [
-        OptimizerSettings(name, rate, float(momentum), nesterov, schedule, steps)
+        OptimizerSettings.of(name, rate, momentum, nesterov, schedule, steps)
         for name, rate in itertools.product(_several(optimizer), rates)
     ]
     given: dict[str, Any] = {**own, **_vector_start(thing, start, own)}
@@ -423,8 +423,8 @@ def _points(start: Any, d: int) -> list[Any]:
 def _rates(lr: Several | Mapping[str, Number]) -> tuple[list[float], Mapping[str, float] | None]:
     """Returns the learning rates for all parameters, and those by name."""
     if isinstance(lr, Mapping):
-        return [DEFAULT_RATE], {name: float(rate) for name, rate in lr.items()}
-    return [float(rate) for rate in _several(lr)], None
+        return [DEFAULT_RATE], {n: real("learning rate", r) for n, r in lr.items()}
+    return [real("learning rate", rate) for rate in _several(lr)], None
 
 
 def _scan(lr: Any) -> tuple[float, float, int]:
@@ -505,7 +505,7 @@ def basins(
     else:
         grid = default_starts(objective) if starts is None else np.asarray(starts, dtype=np.float64)
     rates = log_spaced(*_scan(lr))
-    settings = OptimizerSettings(optimizer, float(rates[0]), float(momentum), nesterov, steps=steps)
+    settings = OptimizerSettings.of(optimizer, rates[0], momentum, nesterov, steps=steps)
     return run_basins(objective, settings, rates, grid, start=plain(start), progress=progress)
 
 
@@ -555,7 +555,7 @@ def bifurcate(
     """
     objective = as_objective(thing, over, **own)
     rates = log_spaced(*_scan(lr))
-    settings = OptimizerSettings(optimizer, float(rates[0]), float(momentum), steps=steps)
+    settings = OptimizerSettings.of(optimizer, rates[0], momentum, steps=steps)
     return run_bifurcation(objective, settings, rates, start=plain(start), progress=progress)
 
 
@@ -671,7 +671,7 @@ def diagnose(
         'healthy'
     """
     rate, own_rates = _one_rate(lr)
-    settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, schedule, steps)
+    settings = OptimizerSettings.of(optimizer, rate, momentum, nesterov, schedule, steps)
     thing = as_training(thing)
     if isinstance(thing, Training):
         if max_seconds is not None:
@@ -762,7 +762,7 @@ def plane_basins(
     """
     objective = as_plane(thing, starts, **own)
     rate, own_rates = _one_rate(lr)
-    settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, steps=steps)
+    settings = OptimizerSettings.of(optimizer, rate, momentum, nesterov, steps=steps)
     return run_plane(objective, settings, _both(plain(points)), own_rates, progress=progress)
 
 
@@ -834,8 +834,8 @@ def rates(
             "rates are found by training, and this is no gd.Training.",
             "For anything else basins and diagnose give working_lr.",
         )
-    settings = OptimizerSettings(
-        optimizer, momentum=float(momentum), nesterov=nesterov, schedule=schedule, steps=steps
+    settings = OptimizerSettings.of(
+        optimizer, momentum=momentum, nesterov=nesterov, schedule=schedule, steps=steps
     )
     search = RateSearch(
         training, settings, _several(params), _scan(lr), float(factor), plain(goal), seed, seeds,
@@ -864,7 +864,7 @@ def explore(
     from gabordiag.explorer.exploration import explore_objective, in_float64
 
     objective = in_float64(as_objective(thing, **own))
-    settings = OptimizerSettings(optimizer, float(lr), float(momentum), nesterov, steps=steps)
+    settings = OptimizerSettings.of(optimizer, lr, momentum, nesterov, steps=steps)
     default = "its image" if isinstance(thing, Experiment) else objective.parameter.name
     return explore_objective(objective, settings, subject or default)
 

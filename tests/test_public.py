@@ -153,6 +153,21 @@ def test_several_rates_are_several_runs() -> None:
             gd.optimize(bowl, **{**well, **nothing})
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"lr": None}, "learning rate None is not a number"),
+        ({"lr": {"v": "fast"}}, "learning rate 'fast' is not a number"),
+        ({"lr": 0.1, "momentum": [0.9]}, r"momentum \[0.9\] is not a number"),
+        ({"lr": 0.1, "start": "here"}, "start 'here' is not a number"),
+    ],
+)
+def test_what_is_no_number_is_named(given, words) -> None:
+    for run in (gd.optimize, gd.diagnose):
+        with pytest.raises(UsageError, match=words):
+            run(lambda v: v**2, **{"range": (-2.0, 2.0), "start": 0.1, **given})
+
+
 @pytest.mark.parametrize("lr", [0.1, (0.1, 1.0), (0.1, 1.0, 3.5), "0.1:1:5", None])
 def test_a_scan_is_two_rates_and_how_many(lr) -> None:
     well = {"range": (-2.0, 2.0), "start": 0.1, "lr": lr}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, optim
 from torch.optim import lr_scheduler
 
-from gabordiag.choices import MAX_STEPS, plain
+from gabordiag.choices import MAX_STEPS, Number, plain
 from gabordiag.errors import UsageError, unknown_name
 
 # Of torch.optim, all that take dense gradients of one number (SparseAdam, Muon do not).
@@ -94,6 +94,14 @@ class OptimizerSettings:
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
             raise UsageError("nesterov needs sgd with a momentum above 0.")
 
+    @classmethod
+    def of(
+        cls, optimizer: str, lr: Number = 0.01, momentum: Number = 0.0, *others: Any, **more: Any
+    ) -> OptimizerSettings:
+        """Returns settings whose rate and momentum are numbers of any library."""
+        numbers = real("learning rate", lr), real("momentum", momentum)
+        return cls(optimizer, *numbers, *others, **more)
+
     def _accepted(self) -> set[str]:
         return set(inspect.signature(OPTIMIZERS[self.optimizer]).parameters)
 
@@ -142,6 +150,14 @@ class OptimizerSettings:
     def build_schedule(self, optimizer: optim.Optimizer) -> lr_scheduler.LRScheduler | None:
         """Returns the torch scheduler, or None for a constant rate."""
         return SCHEDULES[self.schedule](optimizer, self.steps)
+
+
+def real(name: str, value: Any) -> float:
+    """Returns a number of any library as a float; the error says which is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"the {name} {value!r} is not a number.") from None
 
 
 @cache

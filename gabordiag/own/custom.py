@@ -218,7 +218,7 @@ def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Modu
         )
     if not callable(subject):
         raise UsageError(
-            f"a {type(subject).__name__} cannot be an objective.",
+            f"an object of type {type(subject).__name__} cannot be an objective.",
             "Give a function of one number or vector, a torch.nn.Module, or a function that "
             "returns one. " + HOW_TO_BUILD,
         )
