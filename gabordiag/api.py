@@ -415,7 +415,8 @@ def _points(start: Any, d: int) -> list[Any]:
     """Returns one or several starts as a list: of several parameters, a sequence may be one."""
     if getattr(start, "ndim", 0) > (d > 1):  # an array or a tensor
         start = start.tolist()
-    if not isinstance(start, Sequence) or (d > 1 and not isinstance(start[0], (Mapping, Sequence))):
+    is_list = isinstance(start, (list, tuple, range))
+    if not is_list or (d > 1 and not isinstance(start[0], (Mapping, Sequence))):
         return [start]
     return list(start)
 
