@@ -140,6 +140,15 @@ def _of_several(facts: Facts) -> Finding:
     apart = min(float(space.distances(lowest, goal)) for goal in facts.objective.goals)
     evidence = {"lowest": space.named(lowest), "lowest_loss": least, "loss_at_target": loss}
     goal, advice = shown(bench.goal), ""
+    if space.is_target_found and (left := bench.left_ranges(bench.goal)):
+        text = (
+            f"no minimum was found: the loss is lowest at {goal} ({loss:.3g}), outside the range "
+        )
+        text += f"of {' and '.join(left)}, and descent leads there"
+        advice = "Choose a --range that holds the minimum; where a loss has none, penalise large "
+        advice += "values, by weight decay say."
+        evidence["decides"] = True
+        return Finding("target_unreachable", True, False, evidence, text, advice)
     text = f"no loss lower than at {facts.goal_name} ({loss:.3g}) was found elsewhere"
     if apart > 1.0 and loss - least > UNREACHABLE * bench.height:
         there = f"{shown(lowest)} ({least:.4g})"

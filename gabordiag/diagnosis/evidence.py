@@ -512,6 +512,13 @@ class SpaceBench(_Bench):
         bends, _ = bends_at(self.space, self.objective.hessian(at, smooth=True)[0])
         return bool(abs(bends[0]) <= LEVEL * bends[-1])
 
+    def left_ranges(self, place: FloatArray) -> list[str]:
+        """Returns whose ranges a place (d,) that is no minimum lies outside of."""
+        if minima_near(self.objective, place[None])[0] is not None:
+            return []
+        pairs = zip(self.space.parameters, place, strict=True)
+        return [known.name for known, value in pairs if known.room(value) < -known.tolerance]
+
     def _ratios(self, settings: OptimizerSettings) -> FloatArray:
         is_own = settings.optimizer == self._optimizer
         return self._own_ratios if is_own else np.ones(len(self.space))
@@ -766,6 +773,9 @@ def with_lowest_as_target(run_: Run) -> Run:
     minima = minima_near(objective, best)
     places = np.array([p if m is None else m for p, m in zip(best, minima, strict=True)])
     losses = objective.loss_at(space.coordinates(places))
+    if any(m is not None for m in minima):
+        # Outside the ranges the loss may fall on below any minimum.
+        losses[[bool(bench.left_ranges(place)) for place in places]] = np.nan
     low = losses <= np.nanmin(losses) + SAME_LOSS * bench.height
     apart = np.where(low, space.distances(places, path.values[0]), np.inf)
     lowest = places[0 if low[0] else int(np.argmin(apart))]

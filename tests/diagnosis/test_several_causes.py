@@ -19,6 +19,7 @@ from gabordiag.diagnosis.causes import (
     no_working_lr,
     step_too_large,
     step_too_small,
+    target_unreachable,
     wrong_basin,
 )
 from gabordiag.diagnosis.evidence import Facts, SpaceBench
@@ -295,3 +296,44 @@ def test_a_valley_that_falls_along_its_floor_has_no_minimum_there() -> None:
         range=(-4, 4), start=(1.0, 1.0), lr=0.05, steps=200,
     ).runs[0]  # fmt: skip
     assert found.outcome != "local_minimum"
+
+
+def _without_target(function: Any, ranges: Any, start: Any, lr: float) -> tuple[Finding, Any]:
+    """What is said of the minimum that a run without a target should reach, and where that is."""
+    objective = as_objective_of(function, ["theta"], start=start, range=ranges)
+    run = evidence.with_lowest_as_target(
+        run_one(objective, OptimizerSettings("sgd", lr, steps=300))
+    )
+    return target_unreachable(Facts(run)), run.space.target
+
+
+def test_a_loss_without_a_minimum_is_said_to_have_none() -> None:
+    # The first number alone has the label's sign: the loss of (r, 0) falls as r grows, to 0.
+    inputs = torch.tensor([[1.0, 0.2], [2.0, -0.3], [-1.0, 0.1], [-2.0, 0.5], [1.5, 1.0]]).double()
+    labels = (inputs[:, 0] > 0).double()
+
+    def separable(w: Tensor) -> Tensor:
+        return torch.nn.functional.binary_cross_entropy_with_logits(inputs @ w, labels)
+
+    far = [separable(torch.tensor([r, 0.0]).double()).item() for r in (1, 3, 10, 30)]
+    assert far == sorted(far, reverse=True)
+    found, lowest = _without_target(separable, [(-3, 3)] * 2, (0.0, 0.0), 1.0)
+    assert found.present
+    assert found.evidence["decides"]
+    assert lowest[0] > 3
+    assert found.evidence["lowest_loss"] < far[0]
+    # Weight decay gives it one.
+    found, lowest = _without_target(
+        lambda w: separable(w) + 0.05 * (w**2).sum(), [(-3, 3)] * 2, (0.0, 0.0), 1.0
+    )
+    assert not found.present
+    assert np.abs(lowest).max() < 3
+
+
+def test_a_minimum_inside_the_ranges_is_sought_though_the_loss_falls_on_outside() -> None:
+    # v^2 - v^3 / 9 has a minimum at 0, a maximum at 6, and falls below 0 beyond 9.
+    found, lowest = _without_target(
+        lambda v: v[0] ** 2 - v[0] ** 3 / 9 + v[1] ** 2, [(-2, 7), (-1, 1)], (3.0, 0.5), 0.1
+    )
+    assert not found.present
+    assert np.abs(lowest).max() < 0.02
