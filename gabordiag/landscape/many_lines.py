@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from gabordiag.landscape.critical import basin_around
 from gabordiag.landscape.points import Certificate, CriticalPoint, Landscape, stable_lr
@@ -25,13 +26,16 @@ Evaluate = Callable[[Sequence[tuple[int, FloatArray]]], list[FloatArray]]
 
 @dataclass(frozen=True, eq=False)
 class SampledLine:
-    """The loss along a parameter at a grid (n,): of the batches (n, batches), and their mean."""
+    """The loss along a parameter at a grid (n,): of the batches (n, batches), and their mean.
+
+    Losses are rounded to `eps`, relative.
+    """
 
     values: FloatArray
     losses: FloatArray
     batches: FloatArray
     landscape: Landscape
-    noise: float
+    eps: float
 
     @property
     def height(self) -> float:
@@ -42,16 +46,27 @@ class SampledLine:
     @property
     def is_flat(self) -> bool:
         """Whether the loss does not depend on the parameter, but for rounding."""
-        return self.height <= self.noise
+        return self.height <= rounding(self.eps, self.losses)
 
     def at(self, value: float) -> float:
         """Returns the loss between the grid's places, interpolated."""
         period = self.landscape.parameter.period
         return float(np.interp(value, self.values, self.losses, period=period))
 
+    def noise(self, *values: float) -> float:
+        """Returns the rounding of losses beside the values, from which minima are interpolated."""
+        spot = np.searchsorted(self.values, values)[:, None] + np.arange(-2, 2)
+        return rounding(self.eps, self.losses[np.clip(spot, 0, len(self.losses) - 1)])
+
     def slope(self, value: float) -> float:
         """Returns the slope between the places of an interval's grid, interpolated."""
         return float(np.interp(value, self.values, np.gradient(self.losses, self.values)))
+
+
+def rounding(eps: float, losses: npt.ArrayLike) -> float:
+    """Returns by how much losses may differ for rounding: it grows with them along a line."""
+    sizes = np.abs(losses)
+    return 8 * eps * float(np.max(sizes, where=np.isfinite(sizes), initial=0.0))
 
 
 def grid_of(parameter: Parameter, own: float) -> FloatArray:
@@ -83,13 +98,12 @@ def sample_lines(
     for parameter, grid, losses, mean, rows in zip(
         parameters, grids, found, means, extrema, strict=True
     ):
-        noise = 8 * eps * float(np.nanmax(np.abs(mean), initial=0.0))
         beside = next(answers).mean(axis=1).reshape(-1, 3) if rows else ()
         points = [_refined(grid, *row, three) for row, three in zip(rows, beside, strict=True)]
         # What rounding raises is no extremum.
-        kept = _without_ripples(_ends(parameter, grid, mean, points), 4 * noise, parameter.period)
+        kept = _without_ripples(_ends(parameter, grid, mean, points), eps, parameter.period)
         landscape = _landscape(parameter, grid, mean, kept)
-        lines.append(SampledLine(grid, mean, losses, landscape, noise))
+        lines.append(SampledLine(grid, mean, losses, landscape, eps))
     return lines
 
 
@@ -136,7 +150,7 @@ def _ends(
 
 
 def _without_ripples(
-    points: list[CriticalPoint], noise: float, period: float | None
+    points: list[CriticalPoint], eps: float, period: float | None
 ) -> list[CriticalPoint]:
     """Leaves out neighbouring pairs of extrema that differ by no more than rounding."""
     points = list(points)
@@ -148,9 +162,12 @@ def _without_ripples(
             lower, higher = sorted(alike, key=lambda point: point.loss)
             points.remove(higher if lower.kind == "minimum" else lower)
             continue
-        steps = [abs(one.loss - other.loss) for one, other in pairs]
+        steps = [
+            abs(one.loss - other.loss) - 4 * rounding(eps, [one.loss, other.loss])
+            for one, other in pairs
+        ]
         least = int(np.argmin(steps))
-        if steps[least] > noise:
+        if steps[least] > 0:
             break
         points = [point for point in points if all(point is not gone for gone in pairs[least])]
     return points
@@ -167,7 +184,8 @@ def _landscape(
             low, high = basin_around(parameter, point.value, maxima)
             basin = low + (value - point.value), high + (value - point.value)
         made.append(replace(point, value=value, basin=basin))
-    slopes = np.abs(np.diff(losses) / np.diff(grid))
+    with np.errstate(invalid="ignore"):
+        slopes = np.abs(np.diff(losses) / np.diff(grid))
     spacing = float(np.ptp(grid)) / max(1, len(grid) - 1)
     reason = f"judged by samples {spacing:.3g} apart"
     return Landscape(

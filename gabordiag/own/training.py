@@ -301,7 +301,7 @@ class Watched(Element):
     @property
     def layer(self) -> str:
         """The path of the module that keeps the number; empty for the model itself."""
-        return self.group.rpartition(".")[0]
+        return self.name.rpartition(".")[0]
 
     @property
     def place(self) -> slice:
@@ -359,10 +359,11 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
             shape = model.get_parameter(element.name).shape
             row = int(np.unravel_index(element.index, shape)[0]) if shape else None
             found.append(Watched(element.name, place, as_column(label), group, kind, row))
-    labels = [one.label for one in found]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise UsageError(f"{label} is named twice.", "Name every number once.")
+    # A tied tensor has several names.
+    numbers = [(one.name, one.index) for one in found]
+    for one, number in zip(found, numbers, strict=True):
+        if numbers.count(number) > 1:
+            raise UsageError(f"{one.label} is named twice.", "Name every number once.")
     return tuple(found)
 
 
@@ -452,9 +453,10 @@ class Evaluation:
             # What torch cannot batch raises many kinds of errors; one by one it has just run.
             return 1
         eps = max(float(torch.finfo(tensor.dtype).eps) for tensor in stacked.values())
-        allowed = _AGREES * eps * (1e-3 + np.abs(single))
         # Writes into tensors that are not batched would show here.
-        return limit if (np.abs(many - single) <= allowed).all() else 1
+        rtol = _AGREES * eps
+        same = np.allclose(many, single, rtol, 1e-3 * rtol, equal_nan=True)
+        return limit if same else 1
 
     def _activation_bytes(self, frozen: State) -> int:
         sizes = [1]

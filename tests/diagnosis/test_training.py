@@ -720,3 +720,112 @@ def test_advice_is_the_rate_to_give_whatever_a_schedule_makes_of_it() -> None:
     assert slow.verdict == "too_slow_beside_others"
     advised = float(slow.judgement.helps.removeprefix("a learning rate of ").split()[0])
     assert advised == pytest.approx(0.9 * slow.judgement.factor, rel=0.05)
+
+
+class Values(nn.Module):
+    """Numbers v, of which the model makes its output of x."""
+
+    def __init__(self, start: list[float], use: Any = torch.mul) -> None:
+        super().__init__()
+        self.v, self.use = nn.Parameter(torch.tensor(start)), use
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.use(x, self.v)
+
+
+def verdicts(model: nn.Module, y: torch.Tensor, **options: Any) -> list[str]:
+    """The verdict of each number v of a model trained on three columns of noise."""
+    made = gd.Training(model, [(noise(64, 3), y)], functional.mse_loss)
+    found = gd.diagnose(made, params=["v"], **({"lr": 0.3, "steps": 100, "seeds": 0} | options))
+    return [element.verdict for element in found.elements]
+
+
+@pytest.mark.parametrize("highest", [15, 80])
+def test_a_far_end_of_the_range_hides_no_minimum(highest: float) -> None:
+    # The range goes to 15, where the loss is 15^30, and beyond float32 of 80; its rounding there is
+    # larger than the loss at 6.
+    x = torch.linspace(10, highest, 40)[:, None]
+    model = Values([6.0], lambda x, v: x**v)
+    made = gd.Training(model, [(x, x**6.5)], functional.mse_loss)
+    found = gd.diagnose(
+        made, params=["v"], optimizer="adam", lr=1e-4, steps=60, seeds=0
+    )  # fmt: skip
+    assert found.verdict == "step_too_small"
+
+
+class Uphill(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: torch.Tensor) -> torch.Tensor:
+        return v.clone()
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> torch.Tensor:
+        return -slope
+
+
+def test_a_derivative_of_the_wrong_sign_is_found_and_a_clipped_one_is_none() -> None:
+    y, start = noise(64, 3), [0.5, 0.6, 0.7]
+    wrong = Values(start, lambda x, v: x * Uphill.apply(v))
+    assert verdicts(wrong, y, lr=0.03) == ["wrong_gradient"] * 3
+    # As long as all are clipped each moves by 0.3 times 0.001 a step.
+    clipped = Values(start)
+    clipped.v.register_hook(lambda slope: slope.clamp(-1e-3, 1e-3))
+    assert verdicts(clipped, y) == ["step_too_small"] * 3
+
+
+@pytest.mark.parametrize("name", ["into.weight", "out.weight"])
+def test_a_tied_tensor_is_watched_by_either_name(name: str) -> None:
+    model = nn.Sequential()
+    model.into, model.out = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+    model.out.weight = model.into.weight
+    made = gd.Training(model, [(noise(32, 3), noise(32, 3, seed=1))], functional.mse_loss)
+    found = gd.diagnose(made, params=[name], lr=0.1, steps=20, seeds=0)
+    assert len(found.elements) == 9
+    with pytest.raises(UsageError, match="named twice"):
+        gd.diagnose(made, params=["into.weight[0,0]", "out.weight[0,0]"], steps=20)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_what_a_normalization_takes_out_again_has_no_effect(optimizer: str) -> None:
+    # Adam makes of the rounding that arrives steps as long as any.
+    norm = nn.BatchNorm1d(3)
+    model = Values([0.1, 0.2, 0.3], lambda x, v: norm(x + v))
+    model.norm = norm
+    found = verdicts(model, noise(64, 3, seed=1), optimizer=optimizer, lr=0.01)
+    assert found == ["flat_objective"] * 3
+
+
+def test_equal_numbers_that_should_be_equal_are_no_duplicates() -> None:
+    shifted = Values([0.0, 0.5, -0.5], torch.add)
+    assert verdicts(shifted, noise(64, 3) + 1) == ["healthy"] * 3
+
+
+def test_numbers_that_are_right_from_the_start_are_healthy() -> None:
+    exact = Values([1.0, 2.0, 3.0])
+    assert verdicts(exact, noise(64, 3) * torch.tensor([1.0, 2.0, 3.0])) == ["healthy"] * 3
+
+
+def test_what_makes_the_gradient_zero_is_named_though_the_line_is_level_or_is_not() -> None:
+    y = 2 * noise(64, 3)
+    # Of 0.2 the line is level up to 0.5, of 3.3 it has steps.
+    rounded = Values([0.2, 0.3, 3.3], lambda x, v: x * v.round())
+    assert verdicts(rounded, y) == ["no_gradient"] * 3
+    masked = Values([1.0, 1.1, 1.2])
+    masked.v.register_hook(lambda slope: slope * torch.tensor([1.0, 0.0, 1.0]))
+    assert verdicts(masked, y) == ["healthy", "no_gradient", "healthy"]
+
+
+def test_a_rate_too_small_for_all_of_a_model_is_not_blamed_on_a_rest() -> None:
+    x = noise(512, 3)
+    y = x @ torch.tensor([[2.0], [-1.0], [3.0]]) + noise(512, 1, seed=1)
+    pairs = [(x[i : i + 4], y[i : i + 4]) for i in range(0, 512, 4)]
+    torch.manual_seed(0)
+    made = gd.Training(nn.Linear(3, 1), pairs, functional.mse_loss)
+    found = gd.diagnose(made, params=["weight", "bias"], lr=1e-5, steps=120, seeds=0)
+    assert {element.verdict for element in found.elements} <= {"step_too_small", "healthy"}
+    assert found.verdict == "step_too_small"
+
+
+def test_evaluations_are_all_that_the_lines_took() -> None:
+    made = found()
+    assert made.evaluations >= sum(len(e.line_final.values) for e in made.elements)

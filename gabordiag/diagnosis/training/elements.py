@@ -12,19 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
-from gabordiag.checks.gradient import find_cut, find_unused
+from gabordiag.checks.gradient import check_objective, find_cut, find_unused
 from gabordiag.checks.graph import Cut
 from gabordiag.dynamics.outcomes import SETTLED_SHARE, classify_one, surroundings, tail_length
 from gabordiag.dynamics.theory import BOUNDS, bound_entry
 from gabordiag.dynamics.training import TrainingRun
 from gabordiag.errors import GabordiagError
 from gabordiag.gabor_layer import GaborConv2d
-from gabordiag.landscape.many_lines import POINTS, SampledLine, sample_lines
+from gabordiag.landscape.many_lines import POINTS, SampledLine, rounding, sample_lines
 from gabordiag.landscape.points import CriticalPoint
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
@@ -66,6 +66,7 @@ _PASSES_PER_STEP, _MOST_BATCHES = 12, 8
 # element, and several, in words.
 FAULTS = {
     "no_gradient": ("gets no gradient", "get no gradient"),
+    "wrong_gradient": ("gets a wrong gradient", "get wrong gradients"),
     "flat_objective": ("has no effect on the loss", "have no effect on the loss"),
     "flat_start": ("stands where the loss is level", "stand where the loss is level"),
     "nonfinite_gradient": ("has no finite gradient", "have no finite gradient"),
@@ -85,6 +86,7 @@ FAULTS = {
     "step_too_small": ("is still on its way", "are still on their way"),
     "inconclusive": ("cannot be judged", "cannot be judged"),
 }
+Known = TypeVar("Known")
 # Range and period of every watched element, and the loss along it, all else as it was before and
 # after the training.
 Lines = Sequence[tuple[Parameter, SampledLine, SampledLine]]
@@ -104,6 +106,8 @@ class Facts:
     batch: Batch
     fitted: Mapping[str, float] = field(default_factory=dict)
     stuck: frozenset[str] = frozenset()
+    # What was found of the derivatives by tensors, asked once.
+    derivatives: dict[str, Finding | None] = field(default_factory=dict)
 
     @cached_property
     def scale(self) -> float:
@@ -112,22 +116,29 @@ class Facts:
         return float(first[np.isfinite(first)].mean()) if np.isfinite(first).any() else math.inf
 
     @cached_property
-    def still_falls(self) -> bool:
-        """Whether the loss still falls when the steps end, at the largest rate of a schedule."""
+    def _falls(self) -> tuple[float, float, float]:
+        """How far the loss fell in all steps and in the last fifth of them, and its noise."""
         losses = self.run.losses
         part = max(1, int(_LAST * len(losses)))
         last, before = losses[-part:].mean(), losses[-2 * part : -part].mean()
-        whole = losses[:part].mean() - last
         noise = 2 * losses[-part:].std() / math.sqrt(part)
+        return float(losses[:part].mean() - last), float(before - last), float(noise)
+
+    @cached_property
+    def still_falls(self) -> bool:
+        """Whether the loss still falls when the steps end, at the largest rate of a schedule."""
+        whole, late, noise = self._falls
         # A schedule that lowers the rate ends a fall, however far it is to a minimum.
         rates = self.run.lrs.sum(axis=1)
-        slowed = rates[-2 * part :].mean() / rates.max()
-        return bool(before - last > max(_STILL_FALLING * slowed * whole, noise, 0.0) and whole > 0)
+        slowed = rates[-2 * max(1, int(_LAST * len(self.run.losses))) :].mean() / rates.max()
+        return late > max(_STILL_FALLING * slowed * whole, noise, 0.0) and whole > 0
 
     @property
-    def is_of_one_number(self) -> bool:
-        """Whether a single number is learned, beside which there is no rest of the model."""
-        return sum(self.run.final[name].numel() for name in self.run.sizes) == 1
+    def has_rest(self) -> bool:
+        """Whether there is a rest of the model, beside a single number, that has learned."""
+        numbers = sum(self.run.final[name].numel() for name in self.run.sizes)
+        whole, _, noise = self._falls
+        return numbers > 1 and whole > noise
 
     @cached_property
     def filters(self) -> dict[tuple[str, int], tuple[FloatArray, FloatArray]]:
@@ -165,7 +176,9 @@ class Facts:
             for earlier, row in itertools.combinations(driven, 2):
                 if known & {earlier, row} or not self._agree(rows[row], rows[earlier]):
                     continue
-                if np.linalg.norm(table[row] - table[earlier]) < 1:
+                is_same = np.linalg.norm(table[row] - table[earlier]) < 1
+                seen = (layer, count) in self.filters
+                if is_same and (seen or not self._should_agree(rows[row], rows[earlier])):
                     known.add(row)
                     twins |= dict.fromkeys(rows[row].values(), earlier)
         return twins
@@ -189,6 +202,20 @@ class Facts:
             abs(parameters[a].offset(last[a], last[b])) <= _SAME * parameters[a].tolerance
             for a, b in pairs
         )
+
+    def _should_agree(self, one: Mapping[str, int], other: Mapping[str, int]) -> bool:
+        """Whether the loss rises where two rows part that have become the same."""
+        final, stacked = self.run.final, {}
+        for group in one.keys() & other.keys():
+            left, right = self.run.watched[one[group]], self.run.watched[other[group]]
+            ends, reach = (left.coordinate(final), right.coordinate(final)), self.lines[one[group]]
+            stacked[left.name] = torch.cat([
+                right.placed(left.placed(final[left.name], [ends[0] + d])[0], [ends[1] - d])
+                for d in np.array([0.0, 1.0, -1.0]) * reach[0].tolerance
+            ])  # fmt: skip
+        losses = Evaluation(self.training, (self.batch,), 0).at(final, stacked)
+        eps = rounding_of(left, final)
+        return bool(losses[1:].mean() - losses[0].mean() > 4 * rounding(eps, losses))
 
 
 def batch_count(elements: int, steps: int) -> int:
@@ -379,7 +406,9 @@ class Judged:
             near = [np.abs(self.parameter.offset(line.values, v)).argmin() for v in (one, other)]
             difference = np.subtract(*line.batches[near])
             error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
-        return max(4 * line.noise, GAIN * self.facts.scale, part * line.height, _ERRORS * error)
+        return max(
+            4 * line.noise(one, other), GAIN * self.facts.scale, part * line.height, _ERRORS * error
+        )
 
     @cached_property
     def is_away(self) -> bool:
@@ -415,8 +444,10 @@ class Judged:
     @property
     def is_in_a_dip(self) -> bool:
         """Whether the loss clearly rises on both sides of its minimum: not a level place."""
-        bend = 0.0 if self.own is None else self.own.curvature or 0.0
-        return bend * self.parameter.tolerance**2 / 2 > 4 * self.line_final.noise
+        if self.own is None or self.own.curvature is None:
+            return False
+        rise = self.own.curvature * self.parameter.tolerance**2 / 2
+        return rise > 4 * rounding(self.line_final.eps, [self.own.loss, self.facts.scale])
 
     @property
     def is_of_filter(self) -> bool:
@@ -498,40 +529,81 @@ def _nonfinite(element: Judged) -> Judgement | None:
 
 def _gradient(element: Judged) -> Judgement | None:
     slopes, facts, line = element.slopes, element.facts, element.line_final
+    is_flat = line.is_flat and element.line_start.is_flat
+    here = float(element.path[-1])
     if (slopes[-element.tail :] != 0).any():
-        return None
+        # Where nothing depends on it, what arrives is rounding.
+        change = float(np.abs(slopes).max()) * element.parameter.width
+        if not is_flat or change > element.clear(here, here, line):
+            return None
     since = int(np.flatnonzero(slopes).max(initial=-1)) + 1
-    never, when = since == 0, f" since step {since}" if since else ""
+    never, when = since == 0, f" since step {since}" if 0 < since < len(slopes) else ""
     arrived = bool(facts.run.arrived[element.index])
     evidence = {"since_step": since, "height_of_line": line.height, "arrives": arrived}
     cut, name = _ask(element, find_cut), element.watched.name
     if name not in facts.run.sizes:
         cut = Cut("frozen", None, name)
-    # A line whose range lies beyond a clamp's limits is level too; a ReLU holds responses.
-    is_clamped = cut is not None and cut.kind == "clamp" and not cut.target.startswith("relu")
-    is_flat = line.is_flat and not (never and not element.line_start.is_flat)
-    if is_flat and not is_clamped:
+    # A line beyond a clamp's limits, or between the steps of a rounding, is level too; a ReLU holds
+    # responses.
+    is_cut = cut is not None and not cut.target.startswith("relu")
+    if (is_flat or (line.is_flat and not never)) and not is_cut:
         where, because = _place(_ask(element, find_unused))
         why = f"the loss does not depend on it{when}{because}"
         # A step too long may have put a channel where its ReLU lets nothing through.
         helps = "lower the learning rates"
-        if never:
-            helps = "check that what follows lets it through: weights, biases, a ReLU"
+        if is_flat:
+            helps = "check that what follows lets it through: weights, biases, a ReLU, a "
+            helps += "normalization that takes it out again"
         return Judgement("flat_objective", evidence | where, why, helps)
-    if not never and not element.is_away and (element.better is None or element.is_in_a_dip):
+    is_there = element.is_in_a_dip or (not never and element.better is None)
+    if arrived and is_there and not element.is_away:
         # At the very minimum a gradient may be zero.
         return None
     where, because = _place(cut)
-    if cut is None and arrived:
+    is_level = abs(line.slope(here)) * element.parameter.tolerance <= 4 * line.noise(here)
+    if cut is None and arrived and is_level:
         why = f"it stands where the loss is level{when}, and the gradient is zero"
         return Judgement("flat_start", evidence | where, why, "start it elsewhere")
-    helps = "compute from it with torch operations alone"
-    if cut is not None and cut.kind == "clamp":
-        helps = "start it inside the limits, or leave the clamp out"
-    elif cut is not None and cut.kind == "frozen":
-        helps = cut.repair
+    helps = _to_let_through(cut)
+    if cut is None and arrived:
+        helps = "the loss has a slope there: look for a hook or a mask that makes the gradient zero"
     why = f"no gradient arrives{when}{because}"
     return Judgement("no_gradient", evidence | where, why, helps)
+
+
+def _to_let_through(cut: Cut | None) -> str:
+    if cut is not None and cut.kind == "frozen":
+        return cut.repair
+    if cut is not None and cut.kind == "clamp":
+        return "start it inside the limits, or leave the clamp out"
+    return "compute from it with torch operations alone"
+
+
+def _wrong(element: Judged) -> Judgement | None:
+    """A derivative that is not the loss's, looked for where a run is not at a minimum, or rose."""
+    known = element.path[np.isfinite(element.path)]
+    first, last, line = float(known[0]), float(known[-1]), element.line_start
+    rose = line.at(last) - line.at(first) > element.clear(last, first, line)
+    if not (rose or element.is_away):
+        return None
+    asked, name = element.facts.derivatives, element.watched.name
+    if name not in asked:
+        asked[name] = _ask(element, _derivative, element.facts.run.start)
+    found = asked[name]
+    # One that is only too small or too large, such as a clipped one, leads down.
+    if found is None or not found.present or not _leads_up(found):
+        return None
+    helps = "correct the derivative"
+    return Judgement("wrong_gradient", found.evidence, found.explanation, helps)
+
+
+def _leads_up(found: Finding) -> bool:
+    return bool((np.multiply(found.evidence["gradient"], found.evidence["slope"]) < 0).any())
+
+
+def _derivative(objective: OwnObjective, value: float) -> Finding | None:
+    found = check_objective(objective, value)
+    return next((finding for finding in found if finding.cause == "wrong_gradient"), None)
 
 
 def _place(cut: Cut | None) -> tuple[dict[str, Any], str]:
@@ -577,8 +649,11 @@ def _too_large(element: Judged) -> Judgement | None:
     turns = float((np.sign(moves[1:]) != np.sign(moves[:-1])).mean())
     curvature = None if own is None else own.curvature
     product = None if curvature is None else element.rate * curvature
-    low = own.loss if own is not None else float(line.losses.min())
-    excess = float(np.mean([line.at(float(v)) for v in tail])) - low
+    # What bouncing costs: the mean of what it passes over the lowest of that.
+    passed = [line.at(float(v)) for v in tail]
+    if own is not None and len(set(np.sign(element.parameter.offset(tail, own.value)))) > 1:
+        passed.append(own.loss)
+    excess = float(np.mean(passed)) - min(passed)
     counts = excess > element.clear(float(element.path[-1]), float(element.path[-2]), line)
     over = product is not None and product > _NEAR_BOUND * element.limit
     width = element.parameter.width
@@ -648,14 +723,14 @@ def _thrown_out(element: Judged, better: CriticalPoint) -> Judgement | None:
 
 
 def _on_top(element: Judged) -> Judgement | None:
-    if not element.is_away:
-        return None
-    first, reach = float(element.path[0]), _ON_TOP * element.parameter.tolerance
-    for point in element.line_start.landscape.points:
-        apart = abs(float(element.parameter.offset(first, point.value)))
-        if point.kind == "maximum" and apart <= reach:
+    """One that began on a maximum, and has not come far from it."""
+    for point in element.line_start.landscape.points if element.is_away else ():
+        apart = np.abs(element.parameter.offset(element.path[[0, -1]], point.value))
+        is_top = point.kind == "maximum" and point.curvature is not None
+        if is_top and apart.max() <= _ON_TOP * element.parameter.tolerance:
             top, evidence = element.show(point.value), {"maximum": element.value(point.value)}
-            why = f"it began at {element.show(first)}, on the maximum of its line at {top}"
+            why = f"it began at {element.show(float(element.path[0]))}, beside the maximum of its "
+            why += f"line at {top}"
             return Judgement("flat_start", evidence, why, "start it elsewhere")
     return None
 
@@ -690,7 +765,7 @@ def _too_slow(element: Judged) -> Judgement | None:
     why += "still falls" if falls else "no longer falls"
     if falls and element.facts.run.settings.schedule != "constant":
         why += " as far as its schedule lets it"
-    if falls or element.facts.is_of_one_number:
+    if falls or not element.facts.has_rest:
         return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
     return Judgement("too_slow_beside_others", evidence, why, _rate_advice(element, factor), factor)
 
@@ -732,16 +807,21 @@ def _rate_advice(element: Judged, factor: float) -> str:
 
 # In this order; the first that finds something is the verdict.
 QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
-    _nonfinite, _gradient, _held, _too_large, _basin, _twin, _on_top, _too_slow, _beside_kernel,
-    _carried_along,
+    _wrong, _nonfinite, _gradient, _held, _too_large, _basin, _twin, _on_top, _too_slow,
+    _beside_kernel, _carried_along,
 )  # fmt: skip
 
 
-def _ask(element: Judged, ask: Callable[[OwnObjective, float], Cut | None]) -> Cut | None:
+def _ask(
+    element: Judged, ask: Callable[[OwnObjective, float], Known | None], at: State | None = None
+) -> Known | None:
+    """Asks the loss on one batch as a function of the element; at a state, or at its very end."""
     training, watched = element.facts.training, element.watched
     state, name, place = element.facts.run.final, watched.name, watched.index
     # A clamp is recognised where it holds all numbers of its input: they are all this one.
     values = torch.full_like(state[name], float(state[name].reshape(-1)[place]))
+    if at is not None:
+        state, values = at, at[name]
     if watched.kind == "vector":
         values, place = state[name], 2 * place
     source, target = element.facts.batch

@@ -158,13 +158,14 @@ def diagnose_training(
     found = Counter(judged.verdict for judged in elements)
     worst = max(FAULTS, key=lambda verdict: found[verdict])
     verdict = worst if found[worst] else "healthy"
-    words, count = _headline(run, elements, remedies), evaluation.count
-    bank = None
-    for (_, count), filters in itertools.islice(facts.filters.items(), 1):
-        if run.is_finite and len(filters[0]) == count:
+    words, bank = _headline(run, elements, remedies), None
+    for (_, rows), filters in itertools.islice(facts.filters.items(), 1):
+        if run.is_finite and len(filters[0]) == rows:
             # The first input of each is shown.
             bank = np.stack([weights[:, 0] for weights in filters])
-    return TrainingDiagnosis(verdict, words, run, elements, remedies, loss, metric, count, bank)
+    return TrainingDiagnosis(
+        verdict, words, run, elements, remedies, loss, metric, evaluation.count, bank
+    )
 
 
 def _headline(
