@@ -34,6 +34,10 @@ _AGAIN = 3
 WRONG_GRADIENT = 1e-2
 GOOD_GRADIENT = 1e-4
 FLAT_SLOPE, FLAT_RISE = 1e-3, 1e-2
+_WITHOUT_END = (
+    "Choose a --range that holds the minimum; where a loss has none, penalise large values, by "
+    "weight decay say."
+)
 # Tolerances beside a start at which nothing drives the run that it is tried.
 NUDGE = 5
 
@@ -145,10 +149,8 @@ def _of_several(facts: Facts) -> Finding:
             f"no minimum was found: the loss is lowest at {goal} ({loss:.3g}), outside the range "
         )
         text += f"of {' and '.join(left)}, and descent leads there"
-        advice = "Choose a --range that holds the minimum; where a loss has none, penalise large "
-        advice += "values, by weight decay say."
         evidence["decides"] = True
-        return Finding("target_unreachable", True, False, evidence, text, advice)
+        return Finding("target_unreachable", True, False, evidence, text, _WITHOUT_END)
     text = f"no loss lower than at {facts.goal_name} ({loss:.3g}) was found elsewhere"
     if apart > 1.0 and loss - least > UNREACHABLE * bench.height:
         there = f"{shown(lowest)} ({least:.4g})"
@@ -201,8 +203,7 @@ def _without_minimum(facts: Facts, landscape: Landscape) -> Finding:
         f"the range {shown(parameter.low)} to {shown(parameter.high)} {word} no minimum: the loss "
         f"is lowest at its end {shown(end)}, and descent leads out of it"
     )
-    advice = "Choose a --range that holds the minimum."
-    return Finding("target_unreachable", True, False, evidence, text, advice)
+    return Finding("target_unreachable", True, False, evidence, text, _WITHOUT_END)
 
 
 def _compare(facts: Facts, lowest: npt.ArrayLike) -> str:
@@ -427,7 +428,7 @@ def step_too_large(facts: Facts) -> Finding:
     evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold} | _theory(facts)
     trial, thrown = None, _thrown(facts)
     if facts.run.outcome != "unfinished" or thrown is not None:
-        trial = facts.bench.tuned(facts.settings, facts.start, between=(0.0, lr))
+        trial = facts.smaller
     # Between two scanned rates, and beyond the scan, the run's own is tried.
     holds = True if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
     holds_all = facts.windows is not None and bool(facts.windows.held[-1])
@@ -453,13 +454,13 @@ def step_too_large(facts: Facts) -> Finding:
 
 
 def _thrown(facts: Facts) -> int | None:
-    """The step that threw an unfinished run farther from its goal than it began, or None."""
+    """The last step that led an unfinished run farther from its goal than it began, or None."""
     goal, values = facts.run.goal, facts.run.trajectory.values
-    if facts.run.outcome != "unfinished" or goal is None or len(values) < 2:
+    if facts.run.outcome != "unfinished" or goal is None:
         return None
     apart = facts.space.distances(values, goal)
-    step = int(np.argmax(np.diff(apart)))
-    return step if apart[step + 1] > apart[0] else None
+    step = int(np.flatnonzero(apart <= apart[0])[-1])
+    return step if step + 1 < len(apart) else None
 
 
 def wrong_basin(facts: Facts) -> Finding:
@@ -532,6 +533,8 @@ def no_working_lr(facts: Facts) -> Finding:
         why_not = f"no escape is needed: the start lies in {facts.basin_name}"
     elif facts.continued is not None:
         why_not = f"with more steps the rate itself leads to {facts.goal_name}"
+    elif facts.landscape is None and facts.smaller is not None:
+        why_not = f"with more steps a smaller rate leads to {facts.goal_name}"
     if why_not:
         return _absent("no_working_lr", why_not, evidence)
     lrs, why = windows.lrs, _why_none(facts, windows)

@@ -696,13 +696,19 @@ class SpaceBench(_Bench):
                 # So few are made at once with what confirms them.
                 rates, apart = rates[:2], 3
                 places = np.concatenate([self._confirming(start) for start in starts])
-        rates = [lr for lr in rates if above < lr < below]
+        rates, slow = [lr for lr in rates if above < lr < below], list[Trial]()
         for trial in self._at(scan, rates, places)[::apart] if rates else ():
             short = self.shortened(trial, settings.steps)
             found = short or (trial if trial.reached and not above else None)
             if found is not None and self.confirmed(trial.settings, trial.start).reached:
                 return found
-        return None
+            slow.append(trial)
+        # Where none arrives, the fastest that is on its way has more steps.
+        slow = [trial for trial in slow if trial.outcome == "unfinished" and not above]
+        if not slow or not self._is_own(starts[0]) or settings.schedule != "constant":
+            return None
+        longer = self.continued(replace(settings, lr=slow[0].settings.lr), starts[0])
+        return longer if longer is not None and longer.reached else None
 
 
 Bench = LineBench | SpaceBench
@@ -919,6 +925,11 @@ class Facts:
         if self.run.outcome != "unfinished" or not isinstance(self.bench, SpaceBench):
             return None
         return self.bench.continued(self.settings, self.start)
+
+    @cached_property
+    def smaller(self) -> Trial | None:
+        """The run at a smaller rate that reaches the target, with more steps if it has to."""
+        return self.bench.tuned(self.settings, self.start, between=(0.0, self.settings.lr))
 
     @cached_property
     def saddle(self) -> Saddle | None:

@@ -127,7 +127,7 @@ def smaller_lr(facts: Facts) -> Remedy | None:
         return None
     trial = facts.changed(lr=rate)
     if not trial.reached:
-        trial = facts.bench.tuned(facts.settings, facts.start, between=(0.0, lr)) or trial
+        trial = facts.smaller or trial
     return _from_trial("smaller_lr", facts.tuning(trial), trial, hold_lr=hold)
 
 

@@ -323,9 +323,11 @@ def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
         return next(lucky, "equivalent_solution" if is_elsewhere else "healthy")
     present = [finding for finding in findings if finding.present]
     decisive = (f.cause for f in present if f.cause in _FLAWS)
+    sufficient = [finding.cause for finding in present if finding.sufficient]
     if is_too_short(facts.run):
-        return next(decisive, "inconclusive")
-    sufficient = (finding.cause for finding in present if finding.sufficient)
+        # More steps may be all that is missing.
+        proven = (cause for cause in sufficient if cause != "step_too_small")
+        return next(chain(decisive, proven), "inconclusive")
     return next(chain(decisive, sufficient), strongest(findings))
 
 

@@ -501,6 +501,16 @@ def test_a_run_too_short_to_judge_says_so(steps: int, words: str) -> None:
     assert words in found.headline
 
 
+def test_a_rate_that_is_proven_too_large_needs_no_more_steps() -> None:
+    # At the minimum lr x curvature is 10 with the rate 0.1, and 1 with the advised 0.01 or so.
+    found = gd.diagnose(
+        lambda v: torch.log(1 + 50 * (v - 0.5) ** 2), range=(-2, 3), start=2.0, target=0.5, lr=0.1,
+        steps=12,
+    )  # fmt: skip
+    assert found.verdict == "step_too_large"
+    assert float(re.search(r"--lr (\S+)", found.headline)[1]) < 0.02
+
+
 def test_ids_are_unique_and_few_are_quick() -> None:
     ids = [_id(attack) for attack in ATTACKS]
     assert len(set(ids)) == len(ids)

@@ -337,3 +337,24 @@ def test_a_minimum_inside_the_ranges_is_sought_though_the_loss_falls_on_outside(
     )
     assert not found.present
     assert np.abs(lowest).max() < 0.02
+
+
+def test_a_valley_that_takes_more_steps_than_are_scanned_has_a_rate_that_works() -> None:
+    def rosenbrock(v: Any) -> Any:
+        return (1 - v[0]) ** 2 + 100 * (v[1] - v[0] ** 2) ** 2
+
+    objective = as_objective_of(
+        rosenbrock, ["theta"], start=(-1.2, 1.0), range=(-2, 2), target=(1, 1)
+    )
+    facts = Facts(run_one(objective, OptimizerSettings("sgd", 0.01, steps=500)))
+    assert facts.run.outcome == "nonfinite"
+    found = step_too_large(facts)
+    assert found.sufficient
+    trial, last = found.evidence["counterfactual"], 0
+    x, y = -1.2, 1.0
+    for step in range(1, trial["steps"] + 1):
+        slope = 200 * (y - x * x)
+        x, y = x + trial["lr"] * (2 * (1 - x) + 2 * x * slope), y - trial["lr"] * slope
+        last = step if max(abs(x - 1), abs(y - 1)) > 0.04 else last
+    assert trial["steps_to_target"] == last + 1
+    assert not no_working_lr(facts).present

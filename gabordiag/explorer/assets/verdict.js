@@ -37,15 +37,17 @@
       return { cause: "nonfinite_gradient", why: `At step ${broken} the loss is zero, where the derivative of a ` +
         "square root is 0/0; torch gives NaN as well. Use the squared loss, or start beside this value." };
     }
-    if (run.values.length > settings.steps && gabordiag.tailLength(rules, settings.steps) < rules.shortest_tail) {
-      return { cause: "inconclusive", why: `Too few steps to find a cause: at least ${10 * rules.shortest_tail} are needed.` };
-    }
+    const short = run.values.length > settings.steps && gabordiag.tailLength(rules, settings.steps) < rules.shortest_tail;
     const present = new Map();
     for (const [cause, test] of CAUSES) {
-      const found = test(a);
+      // More steps may be all that a short run lacks.
+      const found = short && cause === "step_too_small" ? null : test(a);
       if (found === null) continue;
       if (found.sufficient) return { cause, why: found.why + jumpWords(a) };
       present.set(cause, found.why);
+    }
+    if (short) {
+      return { cause: "inconclusive", why: `Too few steps to find a cause: at least ${10 * rules.shortest_tail} are needed.` };
     }
     const cause = EXPLANATORY.find((name) => present.has(name));
     if (cause === undefined) return { cause: "inconclusive", why: "No cause that was tested explains it. Run more steps." };
@@ -102,9 +104,7 @@
   function isThrown({ run, landscape }) {
     if (landscape.goal === null) return false;
     const apart = Array.from(run.values, (value) => Math.abs(landscape.offset(value, landscape.goal)));
-    let step = 1;
-    for (let t = 2; t < apart.length; t++) if (apart[t] - apart[t - 1] > apart[step] - apart[step - 1]) step = t;
-    return apart[step] > apart[0];
+    return apart[apart.length - 1] > apart[0];
   }
 
   function stepTooLarge(a) {
