@@ -239,9 +239,10 @@ def sweep(
         >>> [(point.kind, round(abs(point.value), 6)) for point in found.landscape.points]
         [('minimum', 1.0), ('maximum', 0.0), ('minimum', 1.0)]
     """
-    if "plane" in own or isinstance(thing, Training):
-        if max_seconds is not None:
-            raise UsageError("max_seconds is for one parameter.", "Leave it out.")
+    is_plane = "plane" in own or isinstance(thing, Training)
+    if max_seconds is not None and (is_plane or not isinstance(over, str)):
+        raise UsageError("max_seconds is for one parameter.", "Leave it out.")
+    if is_plane:
         return _sweep_training(as_training(thing), over, plain(points), **own)
     if isinstance(over, str):
         points = plain(points)
@@ -250,10 +251,7 @@ def sweep(
         objective = as_objective(thing, over, **own)
         plan = make_plan(objective, points, max_seconds=plain(max_seconds))
         return planned_sweep(objective, plan, points)
-    if max_seconds is not None:
-        raise UsageError("max_seconds is for one parameter.", "Leave it out.")
-    plane, points = as_plane(thing, over, **own), plain(points)
-    return sweep_surface(plane, _both(points))
+    return sweep_surface(as_plane(thing, over, **own), _both(plain(points)))
 
 
 def _sweep_training(

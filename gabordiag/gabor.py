@@ -111,17 +111,12 @@ class _Terms:
 
 
 def _terms(
-    theta: Scalar,
-    wavelength: Scalar,
-    sigma: Scalar,
-    psi: Scalar,
-    gamma: Scalar,
+    given: Mapping[str, Scalar],
     kernel_size: int,
     dtype: torch.dtype | None,
     rows: int | None = None,
 ) -> _Terms:
-    given = (theta, wavelength, sigma, psi, gamma)
-    tensors = [value for value in given if isinstance(value, Tensor)]
+    tensors = [value for value in given.values() if isinstance(value, Tensor)]
     device = tensors[0].device if tensors else None
     if dtype is None:
         types = [tensor.dtype for tensor in tensors] or [torch.float64]
@@ -129,7 +124,8 @@ def _terms(
         if not (dtype.is_floating_point or dtype.is_complex):
             dtype = torch.float64
     theta, wavelength, sigma, psi, gamma = (
-        torch.as_tensor(value, dtype=dtype, device=device)[..., None, None] for value in given
+        torch.as_tensor(given[name], dtype=dtype, device=device)[..., None, None]
+        for name in PARAMETER_NAMES
     )
     half = validate_kernel_size(kernel_size) // 2
     # arange itself has no complex type.
@@ -190,7 +186,8 @@ def gabor_kernel(
         >>> theta.grad.shape
         torch.Size([3])
     """
-    terms = _terms(theta, wavelength, sigma, psi, gamma, kernel_size, dtype)
+    given = {"theta": theta, "wavelength": wavelength, "sigma": sigma, "psi": psi, "gamma": gamma}
+    terms = _terms(given, kernel_size, dtype)
     return terms.envelope * torch.cos(terms.phase)
 
 
@@ -242,8 +239,8 @@ def gabor_partials(
         >>> torch.allclose(closed_form[2, 3], by_autograd)
         True
     """
-    terms = _terms(theta, wavelength, sigma, psi, gamma, kernel_size, dtype)
-    return _kernel_and_partials(terms, names)[1]
+    given = {"theta": theta, "wavelength": wavelength, "sigma": sigma, "psi": psi, "gamma": gamma}
+    return kernel_and_partials(given, kernel_size, names, dtype=dtype)[1]
 
 
 def kernel_and_partials(
@@ -255,12 +252,7 @@ def kernel_and_partials(
     rows: int | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns `gabor_kernel` and `gabor_partials` at once; of the first rows alone, if given."""
-    return _kernel_and_partials(
-        _terms(**arguments, kernel_size=kernel_size, dtype=dtype, rows=rows), names
-    )
-
-
-def _kernel_and_partials(t: _Terms, names: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    t = _terms(arguments, kernel_size, dtype, rows)
     carrier = t.envelope * torch.cos(t.phase)
     quadrature = t.envelope * torch.sin(t.phase)
     variance, frequency = t.sigma * t.sigma, 2 * math.pi / t.wavelength

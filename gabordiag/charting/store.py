@@ -27,16 +27,6 @@ NAME = "atlas.zarr"
 BYTES = 8 * len(QUANTITIES) + 1
 
 
-def require_libraries() -> None:
-    """Checks that zarr and xarray are installed."""
-    for name in ("xarray", "zarr"):
-        if find_spec(name) is None:
-            raise InputError(
-                f"an atlas needs {name}, which is not installed.",
-                "Install it with: pip install 'gabordiag[atlas]'",
-            )
-
-
 class Store:
     """Quantities over a grid, in memory and, with a path, on disk; goes on with what is there.
 
@@ -45,7 +35,12 @@ class Store:
     """
 
     def __init__(self, grid: Grid, path: Path | None = None) -> None:
-        require_libraries()
+        for name in ("xarray", "zarr"):
+            if find_spec(name) is None:
+                raise InputError(
+                    f"an atlas needs {name}, which is not installed.",
+                    "Install it with: pip install 'gabordiag[atlas]'",
+                )
         import zarr
 
         self.grid = grid

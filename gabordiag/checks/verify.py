@@ -93,26 +93,16 @@ _REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-
 _STEP = 2e-4
 # Other names that arguments go by.
 _ALIASES = {
-    "x": ("x", "xs", "xx"),
-    "y": ("y", "ys", "yy"),
-    "theta": ("theta", "angle", "orientation", "th"),
-    "wavelength": (
-        "wavelength",
-        "lambda",
-        "lambda_",
-        "lambd",
-        "lamda",
-        "lmbda",
-        "lam",
-        "lamb",
-        "wl",
-    ),
-    "sigma": ("sigma", "sig", "std"),
-    "psi": ("psi", "phi", "phase", "offset", "phase_offset"),
-    "gamma": ("gamma", "aspect", "aspect_ratio"),
-    "kernel_size": ("kernel_size", "ksize", "size", "k", "n", "filter_size", "kernel_width"),
+    "x": "xs xx",
+    "y": "ys yy",
+    "theta": "angle orientation th",
+    "wavelength": "lambda lambda_ lambd lamda lmbda lam lamb wl",
+    "sigma": "sig std",
+    "psi": "phi phase offset phase_offset",
+    "gamma": "aspect aspect_ratio",
+    "kernel_size": "ksize size k n filter_size kernel_width",
 }
-_CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+_CANONICAL = {alias: name for name, others in _ALIASES.items() for alias in (name, *others.split())}
 # What a function without such an argument is compared at.
 _NEUTRAL = {"psi": 0.0, "gamma": 1.0}
 

@@ -78,13 +78,17 @@ class ParameterAxis:
             array = array - self.period * turns
         return array * self.scale
 
-    def turns(self, values: FloatArray) -> npt.NDArray[np.bool_]:
-        """Returns which steps (n - 1,) between values (n,) cross the end of the period."""
-        width = self.limits[1] - self.limits[0]
+    def folded(self, values: FloatArray, far: float) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """Returns wrapped values (n,), and which steps (n - 1,) cross the end of the period.
+
+        What is so many windows from the middle is NaN: a run that blows up is no line.
+        """
+        low, high = self.limits
         with np.errstate(invalid="ignore", over="ignore"):
-            moved = np.diff(self.wrap(values)) - np.diff(values) * self.scale
-            turned: npt.NDArray[np.bool_] = np.abs(moved) > 1e-6 * width
-        return turned
+            shown = self.wrap(values)
+            turned = np.abs(np.diff(shown) - np.diff(values) * self.scale) > 1e-6 * (high - low)
+            shown[np.abs(shown - (low + high) / 2) > far * (high - low)] = np.nan
+        return shown, turned
 
     def copies(self, value: float | None) -> list[float]:
         """Returns the value's copies inside the window, in the displayed unit; none of None."""

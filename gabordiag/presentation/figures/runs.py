@@ -299,13 +299,9 @@ def _draw_values(
 def without_wraps(
     axis: ParameterAxis, steps: FloatArray, values: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Returns steps and wrapped values with a gap wherever a step crosses the period's end.
-
-    What is far from the window is left out: a run that blows up is no line.
-    """
-    (low, high), shown = axis.limits, axis.wrap(values)
-    shown[np.abs(shown - (low + high) / 2) > _NEAR * (high - low)] = np.nan
-    at = np.flatnonzero(axis.turns(values)) + 1
+    """Returns steps and wrapped values with a gap wherever a step crosses the period's end."""
+    shown, turned = axis.folded(values, _NEAR)
+    at = np.flatnonzero(turned) + 1
     return np.insert(steps, at, steps[at]), np.insert(shown, at, np.nan)
 
 

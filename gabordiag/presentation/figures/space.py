@@ -28,7 +28,7 @@ from gabordiag.presentation.figures.style import entry, halo, legend_beside, new
 from gabordiag.presentation.phrases import run_settings, share_words
 from gabordiag.results import View
 
-# Farther than so many windows away nothing is drawn: a run that blows up is no line.
+# Farther than so many windows away nothing is drawn.
 _FAR = 1e3
 # Steps of a run that does not settle.
 _STEPS: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4}
@@ -210,16 +210,10 @@ def broken_at_wraps(
     axes: Sequence[ParameterAxis], values: Sequence[FloatArray]
 ) -> tuple[FloatArray, ...]:
     """Returns both columns folded into the window, with a gap wherever one of them wraps."""
-    folded, turned = [], np.zeros(max(0, len(values[0]) - 1), dtype=np.bool_)
-    for axis, column in zip(axes, values, strict=True):
-        width = axis.limits[1] - axis.limits[0]
-        with np.errstate(invalid="ignore", over="ignore"):
-            inside = axis.wrap(column)
-            turned |= axis.turns(column)
-            middle = sum(axis.limits) / 2
-            folded.append(np.where(np.abs(inside - middle) > _FAR * width, np.nan, inside))
-    at = np.flatnonzero(turned) + 1
-    return tuple(np.insert(column, at, np.nan) for column in folded)
+    pairs = [axis.folded(column, _FAR) for axis, column in zip(axes, values, strict=True)]
+    columns, turned = zip(*pairs, strict=True)
+    at = np.flatnonzero(np.any(turned, axis=0)) + 1
+    return tuple(np.insert(column, at, np.nan) for column in columns)
 
 
 def _targets(runs: run_paths.Runs, plane: surface.Plane) -> Iterator[tuple[float, float, bool]]:
