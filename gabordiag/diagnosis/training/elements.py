@@ -649,11 +649,10 @@ def _too_large(element: Judged) -> Judgement | None:
     turns = float((np.sign(moves[1:]) != np.sign(moves[:-1])).mean())
     curvature = None if own is None else own.curvature
     product = None if curvature is None else element.rate * curvature
-    # What bouncing costs: the mean of what it passes over the lowest of that.
     passed = [line.at(float(v)) for v in tail]
-    if own is not None and len(set(np.sign(element.parameter.offset(tail, own.value)))) > 1:
-        passed.append(own.loss)
-    excess = float(np.mean(passed)) - min(passed)
+    # Where the loss falls to an end of the range, what is left of the way is no bounce.
+    low = min(passed) if own is None or curvature is None else own.loss
+    excess = float(np.mean(passed)) - low
     counts = excess > element.clear(float(element.path[-1]), float(element.path[-2]), line)
     over = product is not None and product > _NEAR_BOUND * element.limit
     width = element.parameter.width
