@@ -22,7 +22,7 @@ Json = Mapping[str, Any]
 Show = Callable[[float], str]
 
 # What `escape_lr` is.
-ESCAPE_RATE = "smallest learning rate that leaves the start's basin"
+ESCAPE_RATE = "smallest scanned learning rate that leaves the start's basin"
 # Ranges of learning rates that are listed.
 _MOST_RANGES = 2
 
@@ -164,7 +164,7 @@ def _reason(basins: Basins, goal: str, show: Show) -> str:
 
 def stable_rate(goal: str) -> str:
     """Returns what `hold_lr` is, of the basin of the target or the lowest minimum."""
-    return f"largest stable learning rate in the {goal}'s basin"
+    return f"largest stable scanned learning rate in the {goal}'s basin"
 
 
 def place_words(landscape: Landscape, start: float, show: Show) -> str:

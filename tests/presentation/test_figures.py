@@ -775,8 +775,8 @@ def test_the_rates_that_matter_are_drawn_in_words(made: Made, drawn: Any) -> Non
     result = made.basins.to_dict()
     words = words_in(drawn["basins"])
     escape, hold = show_number(result["escape_lr"]), show_number(result["hold_lr"])
-    assert f"smallest learning rate that leaves the start's basin: {escape}" in words
-    assert f"largest stable learning rate in the target's basin: {hold}" in words
+    assert f"smallest scanned learning rate that leaves the start's basin: {escape}" in words
+    assert f"largest stable scanned learning rate in the target's basin: {hold}" in words
     # L'' = cos v - 2 cos(2 v) = 3/2 at 60 degrees.
     assert "stability bound 2/L″ of the target: 1.33" in words
     heights = [line.get_ydata()[0] for line in drawn["basins"].axes[2].lines]
@@ -799,8 +799,8 @@ def test_the_headline_says_whether_a_rate_works(made: Made, drawn: Any) -> None:
 
     assert scanned("......", "...xxx", "xx....") == (
         "No scanned learning rate brings the run from −57.3° to the target",
-        "The smallest learning rate that leaves the start's basin is 2; "
-        "the largest stable learning rate in the target's basin is 0.5, 4 times less",
+        "The smallest scanned learning rate that leaves the start's basin is 2; "
+        "the largest stable scanned learning rate in the target's basin is 0.5, 4 times less",
     )
     assert scanned("xx.xx.", "x.....", "xx....")[0] == (
         "From −57.3° the target is reached at learning rates 0.25 to 0.5 and 2 to 4"

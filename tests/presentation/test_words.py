@@ -83,9 +83,13 @@ def scanned(scan: Basins, start: float, **seen: str) -> Basins:
         (
             ".x",
             "x.",
-            "is 4096; the largest stable learning rate in the target's basin is 0.5, 8192",
+            "is 4096; the largest stable scanned learning rate in the target's basin is 0.5, 8192",
         ),
-        ("xx", "xx", "is 0.5; the largest stable learning rate in the target's basin is 4096"),
+        (
+            "xx",
+            "xx",
+            "is 0.5; the largest stable scanned learning rate in the target's basin is 4096",
+        ),
         ("..", "xx", "No scanned learning rate leaves the start's basin; the largest"),
         ("xx", "..", "No scanned learning rate is stable in the target's basin"),
     ],
