@@ -342,7 +342,7 @@ def _meanings(made: Runs) -> Listing:
     if any(run["lyapunov"] is not None for run in runs):
         items.append(
             "Lyapunov: the exponent, per step, with which two nearby runs diverge from each other; "
-            "above 0, a run that does not diverge is chaotic"
+            "below 0 they approach each other"
         )
     return Listing(tuple(items))
 
