@@ -108,6 +108,13 @@ def run_settings(run: Json) -> str:
     return ", ".join([str(run["optimizer"]), f"lr {rates_words(run['lr'])}", *how_else(run)])
 
 
+def height_words(line: Json) -> str:
+    """Returns what the largest height over a line's chord is: a barrier if above both ends."""
+    (first, last), at = line["losses"], line["at"]
+    is_barrier = (1 - at) * first + at * last + line["barrier"] > max(first, last)
+    return "barrier" if is_barrier else "above the line between the ends"
+
+
 def jump_definition(height: str = "landscape's height") -> str:
     """Returns what a jump is, in words; the height is what its rise is a share of."""
     return f"a step on which the loss rises by {JUMP_RISE:.0%} of the {height}"

@@ -28,6 +28,7 @@ from gabordiag.presentation.phrases import (
     describe_certificate,
     describe_points,
     exact_derivative,
+    height_words,
     how_else,
     jump_definition,
     number,
@@ -484,7 +485,8 @@ def _barrier(line: Json) -> str:
     known = f"resolved to {number(line['error'], 2)} by {line['points']} evaluations"
     if line["barrier"] is None or line["barrier"] <= (line["error"] or 0):
         return f"{between}: no barrier ({known})."
-    return f"{between}: a barrier of {number(line['barrier'])} at t = {line['at']:.3g} ({known})."
+    height = f"{height_words(line)}, {number(line['barrier'])}"
+    return f"{between}: {height} at t = {line['at']:.3g} ({known})."
 
 
 def points_found(result: Json) -> list[Block]:

@@ -42,6 +42,13 @@ def image() -> np.ndarray:
     return np.random.default_rng(8).random((33, 29))
 
 
+def test_a_barrier_lies_above_both_ends() -> None:
+    # 0.25 above the chord of 2 and 0 at its middle is 1.25, below the first end; of 0 and 0 not.
+    for ends, word in (((2.0, 0.0), ": above the line"), ((0.0, 0.0), ": barrier")):
+        line = {"from": "a", "to": "b", "losses": ends, "barrier": 0.25, "at": 0.5}
+        assert word in words._barrier({**line, "error": 1e-3, "points": 9})
+
+
 def test_a_map_on_which_nothing_arrives_says_so() -> None:
     # Slope times the least rate is far more than one degree.
     steep = along(replace(cardinal_gabor("rmse"), pixel_scale=3e6), "theta")

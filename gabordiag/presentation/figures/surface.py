@@ -32,6 +32,7 @@ from gabordiag.presentation.colors import (
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.sheets import fit_title, name_panels
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure, write
+from gabordiag.presentation.phrases import height_words
 from gabordiag.results import View
 from gabordiag.wording import counted, show_number, spoken
 
@@ -413,7 +414,7 @@ def barriers_figure(view: View) -> Figure:
             if line["barrier"] is not None and line["barrier"] > (line["error"] or 0):
                 foot = np.interp(line["at"], t[[0, -1]], loss[[0, -1]])
                 ends = [foot, foot + line["barrier"]]
-                ax.plot([line["at"]] * 2, ends, color=JUMP_COLOR, label="barrier")
+                ax.plot([line["at"]] * 2, ends, color=JUMP_COLOR, label=height_words(line))
             ax.set(xlabel=f"t, from {line['from']} to {line['to']}", ylabel="loss")
             legend_beside(ax)
         figure.suptitle("The loss along straight lines between weights")
