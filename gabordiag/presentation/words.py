@@ -588,12 +588,15 @@ def ends(made: Runs) -> list[Block]:
     """Returns where each run began and ended, and how the loss curves there."""
     blocks: list[Block] = [Heading("Parameter by parameter")]
     columns = ("parameter", "start", "end", made.goal_name, "distance", "there")
+    said: set[str] = set()
     for index, run in enumerate(made.runs, 1):
         if len(made.runs) > 1:
             blocks.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
         blocks.append(Table(columns, tuple(_parameters(made, run))))
         blocks += [Paragraph(text) for text in _symmetry(made, run)]
-        blocks.append(Paragraph(_curving(made, run)))
+        text, rest = _curving(made, run)
+        blocks.append(Paragraph(f"{text} {'' if rest in said else rest}".rstrip()))
+        said.add(rest)
     return blocks
 
 
@@ -626,19 +629,20 @@ def _symmetry(made: Runs, run: Json) -> list[str]:
     return [which + "; ".join(reasons) + "."]
 
 
-def _curving(made: Runs, run: Json) -> str:
+def _curving(made: Runs, run: Json) -> tuple[str, str]:
+    """How the loss curves where a run ends; of a minimum, what that says of learning rates."""
     hessian, squared = run["hessian"], _under_root(run["loss"])
     values = hessian["eigenvalues"]
+    if run["outcome"] == "nonfinite":
+        return "The run diverges: it broke off at the end above, and does not converge there.", ""
     if None in values:
-        return "At the run's end the loss has no finite second derivatives: it left the numbers."
+        return "At the run's end the loss has no finite second derivatives.", ""
     where = "Where the run ends"
     if run["minimum"]:
         settled = run["outcome"] in ("reached", "local_minimum")
         where = "At the minimum " + ("where the run ends" if settled else "nearest to its end")
     which = "" if squared is None else f" of {squared}"
-    axes = made.axes.values()
-    units = ["angles in radians"] if any(axis.is_angle for axis in axes) else []
-    units += ["lengths in pixels"] if any(axis.unit == "px" for axis in axes) else []
+    units = ["lengths in pixels"] if any(axis.unit == "px" for axis in made.axes.values()) else []
     units += [f"of {name} the logarithm" for name in run["logarithms"]]
     text = f"{where}, the Hessian{which} has the eigenvalues {_listed(values)}"
     text += f" ({', '.join(units)})" if units else ""
@@ -646,13 +650,15 @@ def _curving(made: Runs, run: Json) -> str:
         down = sum(value <= 0 for value in values)
         return (
             f"{text}. Along {down} of its {counted(len(values), 'direction', 'directions')} the "
-            "loss does not curve up: this is not a minimum, and a run does not converge here."
+            "loss does not curve up: this is not a minimum, and a run does not converge here.",
+            "",
         )
     if not run["minimum"]:
         return (
-            f"{text}. The loss curves up in every direction, but there is no minimum within reach."
+            f"{text}. The loss curves up in every direction, but there is no minimum within reach.",
+            "",
         )
-    return f"{text}. {_rest(hessian, run['loss'])}"
+    return f"{text}.", _rest(hessian, run["loss"])
 
 
 def _under_root(loss_name: str) -> str | None:
