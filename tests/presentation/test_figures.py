@@ -585,6 +585,34 @@ def test_a_log_that_counts_from_1_has_a_first_jump_only_where_there_is_one(
     assert whole == (1, 400)
 
 
+def test_a_log_with_few_jumps_is_a_line_and_one_that_jumps_often_a_density() -> None:
+    losses = np.exp(-np.arange(500.0) / 100)
+    for every, is_line in ((250, True), (10, False)):
+        spiked = np.where(np.arange(500) % every == every - 1, 4.0, losses)
+        jumps = [{"step": step} for step in np.flatnonzero(spiked == 4.0) - 1]
+        run: Any = {"n_jumps": len(jumps), "outcome": None, "jumps": jumps, "loss": "loss"}
+        look = Look("#000000", "-", "o", "#ff0000")
+        ax = Figure().subplots()
+        draw_losses(ax, None, [RunPath(run, np.arange(500.0), spiked, spiked, look)], (0, 499))
+        assert (len(ax.images) == 0) == is_line
+        assert any(np.array_equal(line.get_ydata(), spiked) for line in ax.lines) == is_line
+
+
+def test_a_run_that_diverges_leaves_the_scale_to_the_others() -> None:
+    steps, look = np.arange(100.0), Look("#000000", "-", "o", "#ff0000")
+    paths = []
+    for losses, outcome in ((0.5**steps, "reached"), (1e3**steps, "nonfinite")):
+        run: Any = {"n_jumps": 0, "outcome": outcome, "jumps": [], "loss": "loss"}
+        paths.append(RunPath(run, steps, losses, losses, look))
+    ax = Figure().subplots()
+    draw_losses(ax, None, paths, (0, 99))
+    # Three decades above the others' largest loss, 1, and the axis's margin.
+    assert ax.get_ylim()[1] < 1e5
+    (mark,) = [line for line in ax.lines if line.get_marker() == "X"]
+    assert mark.get_xydata().tolist() == [[1.0, 1e3]]
+    assert [text.get_text() for text in ax.texts] == ["leaves the picture"]
+
+
 def test_a_constant_loss_is_drawn_at_its_own_height() -> None:
     """As of a run whose parameter runs off; 1e-12 of it is rounding."""
     run: Any = {"n_jumps": 0, "outcome": "running", "jumps": [], "loss": "loss"}
