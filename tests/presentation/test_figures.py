@@ -57,6 +57,7 @@ from gabordiag.presentation.figures.runs import (
 )
 from gabordiag.presentation.figures.sheets import on_sheet, panels_of
 from gabordiag.presentation.figures.style import new_figure, render
+from gabordiag.presentation.figures.training import _smoothed
 from gabordiag.presentation.phrases import rate_words
 from gabordiag.presentation.registry import kind_of
 from gabordiag.results import Result, View
@@ -611,6 +612,16 @@ def test_a_run_that_diverges_leaves_the_scale_to_the_others() -> None:
     (mark,) = [line for line in ax.lines if line.get_marker() == "X"]
     assert mark.get_xydata().tolist() == [[1.0, 1e3]]
     assert [text.get_text() for text in ax.texts] == ["leaves the picture"]
+
+
+def test_a_smoothed_curve_lags_behind_nothing() -> None:
+    # The mean over a window around each value of a straight line is that value.
+    line = np.linspace(0.0, 1.0, 500)
+    smooth = _smoothed(line)
+    np.testing.assert_allclose(smooth[5:-5], line[5:-5], rtol=1e-12)
+    assert len(smooth) == 500
+    few = line[:40]
+    assert _smoothed(few) is few
 
 
 def test_a_constant_loss_is_drawn_at_its_own_height() -> None:
