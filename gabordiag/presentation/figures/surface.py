@@ -207,7 +207,10 @@ def draw_bar(
     figure: Figure, contours: QuadContourSet, ax: Any, loss_name: str, **place: Any
 ) -> None:
     """Draws the scale of a loss's colours beside its Axes."""
-    bar = figure.colorbar(contours, ax=ax, format=lambda x, _: show_number(x), **place)
+    # A loss so small beside the largest is rounding.
+    least = float(np.finfo(float).eps * np.abs(np.asarray(contours.levels)).max())
+    words = lambda x, _: show_number(x if abs(x) > least else 0.0)  # noqa: E731
+    bar = figure.colorbar(contours, ax=ax, format=words, **place)
     bar.set_label(loss_label(loss_name))
     bar.outline.set_visible(False)
 
