@@ -457,7 +457,7 @@ def _path_handles(axis: ParameterAxis, paths: Sequence[RunPath]) -> list[Line2D]
         words = f"steps {first} to {last} of the run" if last else "the start"
         handles.append(entry(words, color=look.color, linewidth=1.2, marker="o", markersize=5))
     if any(_end(axis, path) is not None for path in paths):
-        words = "last step" if is_one else "last step of a run that settles"
+        words = "last step" if is_one else "last step of a run"
         handles.append(entry(words, color=look.color, marker="*", linestyle="", markersize=12))
     if any(path.run["n_jumps"] for path in paths) and len(paths) <= MOST_NAMED:
         words = textwrap.fill(f"jump: {phrases.jump_definition()}", 40)
