@@ -524,6 +524,10 @@ def log_figure(view: View) -> Figure:
             if count > 1:
                 ax.set_title(window_words(stretch, column, [path]), fontsize=10)
         figure.suptitle(_log_words(view))
+        if len(path.jumps):
+            look: dict[str, Any] = {"color": path.look.jump, "marker": "^", "linewidth": 2.2}
+            words = f"jump: {phrases.jump_definition('range of the losses')}"
+            figure.legend(handles=[entry(words, **look)], loc="outside lower left")
     return figure
 
 
