@@ -393,6 +393,8 @@ def network_path_figure(view: View) -> Figure:
         if None not in ends:
             above.plot([worst["step"]] * 2, ends, color=INK, linewidth=1.0, label="worst")
         above.set(xlabel="step", ylabel="loss")
+        for ax in (above, below):
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_beside(above)
         shares = 100 * np.cumsum(result["variance"])
         below.bar(np.arange(1, len(shares) + 1), 100 * np.array(result["variance"]), color=PALE)
