@@ -65,6 +65,8 @@ _MOST_MARKS = 6
 _MOST_POINTS = 24
 # Skipped files that are listed; result.json has all.
 _MOST_LISTED = 20
+# Elements of a training in the table; of more, each verdict, with so many names.
+_MOST_ELEMENTS, _MOST_NAMES = 16, 4
 # Bands of learning rates in the table; of more, those of several rates.
 _MOST_BANDS = 24
 
@@ -294,7 +296,7 @@ def _points(landscape: Landscape) -> list[Block]:
         for point in points
     )
     columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
-    return [Paragraph(text), Table(columns, rows)]
+    return [Paragraph(text), *([Table(columns, rows)] if rows else [])]
 
 
 def _gradient(made: Sweep) -> list[Block]:
@@ -750,6 +752,8 @@ def _elements(elements: Sequence[Json], what: str) -> Table:
     owners = {element["parameter"].rpartition(".")[0] for element in elements}
     # Of one layer its name says nothing.
     prefix = f"{owners.pop()}." if len(owners) == 1 else ""
+    if len(elements) > _MOST_ELEMENTS:
+        return _element_groups(elements, what, prefix)
     columns = (what, "from", "to", "verdict", "why", "what helps")
     rows: list[tuple[str, ...]] = []
     first: dict[tuple[str, ...], str] = {}
@@ -766,6 +770,22 @@ def _elements(elements: Sequence[Json], what: str) -> Table:
     if not first:
         return Table(columns[:4], tuple(row[:4] for row in rows))
     return Table(columns, tuple(rows))
+
+
+def _element_groups(elements: Sequence[Json], what: str, prefix: str) -> Table:
+    """The elements of each verdict in one row, with the reason of the first."""
+    groups: dict[str, list[Json]] = {}
+    for element in elements:
+        groups.setdefault(element["verdict"], []).append(element)
+    rows = []
+    for verdict_, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+        first, names = group[0], [element["name"].removeprefix(prefix) for element in group]
+        more = f" and {len(names) - _MOST_NAMES} more, see result.json"
+        which = ", ".join(names[:_MOST_NAMES]) + (more if len(names) > _MOST_NAMES else "")
+        why = f"{names[0]}: {first['findings'][0]['explanation']}" if first["findings"] else ""
+        word = spoken(verdict_) if first["findings"] else "converged"
+        rows.append((str(len(group)), word, which, why, first["helps"] or ""))
+    return Table((f"{what}s", "verdict", "which", "why, of the first", "what helps"), tuple(rows))
 
 
 def _training_remedies(result: Json) -> list[Block]:

@@ -49,6 +49,26 @@ def test_a_barrier_lies_above_both_ends() -> None:
         assert word in words._barrier({**line, "error": 1e-3, "points": 9})
 
 
+def test_of_many_elements_each_verdict_has_a_row() -> None:
+    elements = [
+        {
+            "name": f"w[{i}]",
+            "parameter": "w",
+            "verdict": "healthy" if i % 4 == 0 else "step_too_small",
+            "findings": [{"explanation": f"why {i}"}] if i % 4 else [],
+            "helps": "more steps" if i % 4 else None,
+        }
+        for i in range(100)
+    ]
+    table = words._elements(elements, "element")
+    assert [row[:2] for row in table.rows] == [("75", "step too small"), ("25", "converged")]
+    assert table.rows[0][2:] == (
+        "w[1], w[2], w[3], w[5] and 71 more, see result.json",
+        "w[1]: why 1",
+        "more steps",
+    )
+
+
 def test_a_map_on_which_nothing_arrives_says_so() -> None:
     # Slope times the least rate is far more than one degree.
     steep = along(replace(cardinal_gabor("rmse"), pixel_scale=3e6), "theta")
