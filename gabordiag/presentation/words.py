@@ -442,7 +442,7 @@ def network(view: View) -> list[Block]:
         Picture("network-in-space"),
         Heading("How much depends on the plane"),
         Table(columns, tuple(rows)),
-        Paragraph(f"Of the path's variance lie along its main directions: {shares}."),
+        Paragraph(f"The path's variance along its main directions: {shares}."),
         Picture("network-path"),
         Heading("Along straight lines"),
         Listing(tuple(map(_barrier, result["lines"]))),
