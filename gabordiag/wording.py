@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 # Control characters, those that turn the writing direction, and bytes of names that are not UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -17,6 +18,14 @@ _SPOKEN = {"no_working_lr": "no learning rate works", "working_lr": "these learn
 def counted(count: int, one: str, many: str) -> str:
     """Returns a number with its noun."""
     return f"{count} {one if count == 1 else many}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names as a list in a sentence: a, b and c; of more than eight, the first six."""
+    shown = list(names)
+    if len(shown) > 8:
+        return ", ".join(shown[:6]) + f" and {len(shown) - 6} more"
+    return ", ".join(shown[:-1]) + (" and " if len(shown) > 1 else "") + shown[-1]
 
 
 def as_sentence(words: str) -> str:

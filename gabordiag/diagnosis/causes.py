@@ -62,7 +62,7 @@ def target_unreachable(facts: Facts) -> Finding:
     evidence = {"lowest": lowest.value, "lowest_loss": lowest.loss, "loss_at_target": loss}
     shown = facts.space.show
     there, advice = f"{shown(lowest.value)} ({lowest.loss:.4g})", ""
-    text = f"the lowest minimum of the whole range lies at the target ({loss:.3g})"
+    text = f"the lowest minimum of the whole range lies at the target (loss {loss:.3g})"
     if elsewhere and loss - lowest.loss > UNREACHABLE * height:
         text = f"the loss is lowest at {there}, not at the target {shown(goal)} ({loss:.4g})"
         if facts.experiment is not None:
@@ -151,7 +151,7 @@ def _of_several(facts: Facts) -> Finding:
         text += f"of {' and '.join(left)}, and descent leads there"
         evidence["decides"] = True
         return Finding("target_unreachable", True, False, evidence, text, _WITHOUT_END)
-    text = f"no loss lower than at {facts.goal_name} ({loss:.3g}) was found elsewhere"
+    text = f"no loss lower than at {facts.goal_name} (loss {loss:.3g}) was found elsewhere"
     if apart > 1.0 and loss - least > UNREACHABLE * bench.height:
         there = f"{shown(lowest)} ({least:.4g})"
         text = f"the loss is lower at {there} than at {facts.goal_name} {goal} ({loss:.4g})"
@@ -435,16 +435,16 @@ def step_too_large(facts: Facts) -> Finding:
     if trial is None and holds is not False:
         text = f"the rate {lr:g} is not too large"
         if hold is not None:
-            up_to = "every scanned rate" if holds_all else "rates"
-            text += f"; {basin} holds {up_to} up to {max(hold, lr):.3g}"
+            text += f"; {basin} is stable up to {max(hold, lr):.3g}"
         elif holds is None:
             text = f"no smaller rate than {lr:g} was found that reaches {facts.goal_name}"
         return _absent("step_too_large", text, evidence)
     text = f"the rate {lr:g} is too large"
     if holds is False:
-        text = f"the rate {lr:g} is more than {basin} holds"
+        text = f"at the rate {lr:g} {basin} is not stable"
         if hold is not None and not holds_all:
-            text = f"the rate {lr:g} is {times(lr / hold)} times what {basin} holds ({hold:.3g})"
+            text = f"the rate {lr:g} is {times(lr / hold)} times {hold:.3g}, up to which {basin} "
+            text += "is stable"
     if thrown is not None:
         begin, end = map(facts.space.show, facts.run.trajectory.values[thrown : thrown + 2])
         evidence["thrown_at"] = thrown
@@ -555,7 +555,7 @@ def _why_none(facts: Facts, windows: Windows) -> str:
         return f": leaving the start's basin takes {escape:.3g}, {stable}, {less}"
     if escape is not None:
         leave = f"leave the start's (from {escape:.3g} on), but none of them settles there"
-        return f": some that {basin} holds (up to {hold:.3g}) {leave}"
+        return f": some at which {basin} is stable (up to {hold:.3g}) {leave}"
     is_out = facts.own_basin is None
     why = "from there descent leads out of the range" if is_out else "none leaves the start's basin"
     return f": {why} ({stable})"

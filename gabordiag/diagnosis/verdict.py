@@ -28,7 +28,7 @@ from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.objective import Line, Objective, OfLine, over_points
 from gabordiag.own.plain_loop import PlainLoop, as_plain_loop
 from gabordiag.results import Data, Finding, Progress, Result
-from gabordiag.wording import as_sentence, counted
+from gabordiag.wording import as_sentence, counted, listed
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
 SHORTEST_TAIL = 10
@@ -49,6 +49,8 @@ GRADIENT_CAUSES = ADVICE.keys()
 # Primary as soon as one is present, as nothing after it can be trusted; and said of a run that ends
 # at the target all the same.
 _FLAWS = {*GRADIENT_CAUSES, "target_unreachable"}
+# Stands for a parameter in what is said of each.
+_NAME = "\0"
 # What the same run is repeated with, in words: the derivative that the loss's own values have.
 _FROM_VALUES = {
     "no_gradient": "with the right one",
@@ -242,7 +244,13 @@ def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:
     if len(facts.space) == 1:
         return one
     bad = [finding for finding in found.values() if finding.present]
-    text = "; ".join(dict.fromkeys(f.explanation.rstrip(".") for f in bad or found.values()))
+    # What is said of each alike is said once, of all.
+    alike: dict[str, list[str]] = {}
+    for name, finding in found.items():
+        if finding.present or not bad:
+            said = finding.explanation.rstrip(".").replace(name, _NAME)
+            alike.setdefault(said, []).append(name)
+    text = "; ".join(said.replace(_NAME, listed(names)) for said, names in alike.items())
     evidence = {name: finding.evidence for name, finding in found.items()}
     return Finding(one.cause, bool(bad), False, evidence, text)
 
@@ -424,8 +432,10 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
         )
     step = arrival(facts.space, run_.goal, run_.trajectory)
     when = "" if step is None else f" after {counted(step, 'step', 'steps')}"
-    reaches, stays = ("reaches", "stays") if len(names) == 1 else ("reach", "stay")
-    who, loss = " and ".join(names), f"{run_.final_loss:.3g}"
+    # All elements of one tensor are named by it.
+    bases = list(dict.fromkeys(name.partition("[")[0] for name in names))
+    reaches, stays = ("reaches", "stays") if len(bases) == 1 else ("reach", "stay")
+    who, loss = listed(bases if len(names) > 1 else names), f"{run_.final_loss:.3g}"
     return f"Healthy: {who} {reaches} {there}{when} and {stays} (loss {loss}). {nothing}"
 
 

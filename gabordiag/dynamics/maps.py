@@ -99,7 +99,8 @@ class Basins(Result):
     @property
     def theory(self) -> Theory | None:
         """The bound from curvature beside the measured `hold_lr`."""
-        return hold_theory(self.sweep.landscape, self.settings, self.windows.hold_lr)
+        hold, beyond = self.windows.hold_lr, self.windows.beyond_lr
+        return hold_theory(self.sweep.landscape, self.settings, hold, beyond)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""

@@ -233,8 +233,8 @@ class Rates(Result):
         """Returns what the JSON shows."""
         common, *groups = self.scans
         rule = (
-            f"the lowest mean ending, and {GOAL_SHARE:g} of the fall to it or {GOAL_SPREADS:g} "
-            "standard deviations of its seeds above it, whichever is more"
+            f"the lowest mean ending plus {GOAL_SHARE:g} of the fall to it, or plus "
+            f"{GOAL_SPREADS:g} standard deviations of its seeds, whichever is more"
         )
         return {
             "verdict": "no_working_lr" if common.recommended is None else "working_lr",

@@ -20,6 +20,7 @@ All bounds are local. They say nothing about a start elsewhere (Meng et al. 2024
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,13 +103,17 @@ BOUNDS = {
 
 @dataclass(frozen=True)
 class Theory:
-    """A bound at one minimum or kink: the largest stable rate, and `hold_lr` as measured."""
+    """A bound at one minimum or kink: the largest stable rate, and `hold_lr` as measured.
+
+    The scan's next rate is `beyond`: what it knows is that stability ends between the two.
+    """
 
     bound: float
     entry: Bound
     formula: str
     measured: float | None = None
     place: str = "target"
+    beyond: float = math.inf
 
     @property
     def explanation(self) -> str:
@@ -117,6 +122,7 @@ class Theory:
         if self.measured is not None:
             text += f" Measured: the {self.place}'s basin is stable up to {self.measured:.4g}"
             differs = abs(self.measured - self.bound) > REMARKABLE * self.bound
+            differs &= not self.measured <= self.bound <= self.beyond
             ratio = f"{self.measured / self.bound:.2g}"
             text += f", {ratio} times that: {self.entry.caveat}." if differs else "."
         return text
@@ -176,9 +182,13 @@ def stability_bound(
 
 
 def hold_theory(
-    landscape: Landscape, settings: OptimizerSettings, measured: float | None
+    landscape: Landscape,
+    settings: OptimizerSettings,
+    measured: float | None,
+    beyond: float = math.inf,
 ) -> Theory | None:
     """Returns the bound at the goal beside the measured `hold_lr`, or None without theory."""
     point, parameter = landscape.goal, landscape.parameter
     found = None if point is None else stability_bound(point, settings, parameter.tolerance)
-    return found and replace(found, measured=measured, place=parameter.goal_name)
+    place = parameter.goal_name
+    return found and replace(found, measured=measured, place=place, beyond=beyond)

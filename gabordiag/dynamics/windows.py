@@ -78,6 +78,11 @@ class Windows:
         return float(self.lrs[ends[0][1]]) if ends else None
 
     @property
+    def beyond_lr(self) -> float:
+        """The scanned rate after `hold_lr`, which is not stable; infinite where there is none."""
+        return float(self.lrs[self.lrs > (self.hold_lr or math.inf)].min(initial=math.inf))
+
+    @property
     def failure_below(self) -> str | None:
         """Most common failure of the run from the start at rates too small, or None."""
         return self._commonest_failure(self.lrs < self._divide)

@@ -87,7 +87,7 @@ _CAPTIONS = {
     "network-in-space": "The plane as a surface in space, with the path at its true losses",
     "network-path": "The loss along the run and as drawn, and the path's variance by direction",
     "barriers": "The loss along straight lines between ends, at the places where it was evaluated",
-    "pairs": "The runs on the plane of every two parameters through the first run's end",
+    "pairs": "The runs on planes of two parameters each, through the first run's end",
     "plane": "Which starts of the plane reach the target",
     "logged": "The steps that were logged",
     "log": "The logged loss against the step; jumps in orange",

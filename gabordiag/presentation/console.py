@@ -17,6 +17,7 @@ from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.panel import Panel
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -134,15 +135,20 @@ def _table(console: Console, block: Table, *, folds: bool = False) -> Renderable
     The last column of one that folds, a path to be copied, stays whole if it leaves half the width.
     """
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in block.columns:
-        table.add_column(Text(title), overflow="fold")
+    for title, *cells in zip(block.columns, *block.rows, strict=True):
+        # No word is broken, unless the table folds.
+        least = max(map(cell_len, " ".join([title, *cells]).split()), default=1)
+        table.add_column(Text(title), overflow="fold", min_width=None if folds else least)
     longest = max((cell_len(row[-1]) for row in block.rows), default=0)
     table.columns[-1].no_wrap = folds and longest <= console.width / 2
     for row in block.rows:
         table.add_row(*_cells(block, row))
     needs = Measurement.get(console, console.options.update(max_width=10_000), table)
     wraps_well = (folds or needs.minimum <= console.width) and console.width >= _WRAPPING
-    return table if needs.maximum <= console.width or wraps_well else _stacked(block)
+    if needs.maximum <= console.width or not wraps_well:
+        return table if needs.maximum <= console.width else _stacked(block)
+    lines = console.render_lines(table, pad=False)
+    return table if max(map(Segment.get_line_length, lines)) <= console.width else _stacked(block)
 
 
 def _stacked(block: Table) -> RenderableType:

@@ -23,6 +23,8 @@ _to_small_png = Late("presentation.animation.film.to_small_png")
 # What can be typed: `gabordiag sweep`, --lr 0.01. It must not be broken at its hyphens.
 _TYPED = re.compile(r"(`[^`]+`|--[a-z][a-z0-9-]*(?: (?!--)[\w.+-]*\w)?)")
 _TYPES = {"png": "image/png", "svg": "image/svg+xml", "gif": "image/gif"}
+# A command in escaped text is code.
+_COMMAND = re.compile(r"\\`(gabordiag[a-z -]*)\\`")
 _MARKUP = re.compile(r"([\\`*_<>|\[\]~#$&])")
 # At a line's start these make lists.
 _STARTER = re.compile(r"^(\d*)([-+.)])(?=\s)")
@@ -76,8 +78,9 @@ def _with_options(text: str) -> Markup:
 
 
 def plain(text: str) -> str:
-    """Returns text that Markdown shows as it is, on one line."""
-    return _STARTER.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", " ".join(text.split())))
+    """Returns text that Markdown shows as it is, on one line, with commands as code."""
+    escaped = _STARTER.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", " ".join(text.split())))
+    return _COMMAND.sub(r"`\1`", escaped)
 
 
 def fenced(text: str) -> str:

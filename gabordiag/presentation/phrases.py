@@ -22,7 +22,7 @@ Json = Mapping[str, Any]
 Show = Callable[[float], str]
 
 # What `escape_lr` is.
-ESCAPE_RATE = "smallest learning rate that leaves the start's basin"
+ESCAPE_RATE = "smallest scanned learning rate that leaves the start's basin"
 # Ranges of learning rates that are listed.
 _MOST_RANGES = 2
 
@@ -108,6 +108,13 @@ def run_settings(run: Json) -> str:
     return ", ".join([str(run["optimizer"]), f"lr {rates_words(run['lr'])}", *how_else(run)])
 
 
+def height_words(line: Json) -> str:
+    """Returns what the largest height over a line's chord is: a barrier if above both ends."""
+    (first, last), at = line["losses"], line["at"]
+    is_barrier = (1 - at) * first + at * last + line["barrier"] > max(first, last)
+    return "barrier" if is_barrier else "above the line between the ends"
+
+
 def jump_definition(height: str = "landscape's height") -> str:
     """Returns what a jump is, in words; the height is what its rise is a share of."""
     return f"a step on which the loss rises by {JUMP_RISE:.0%} of the {height}"
@@ -164,7 +171,7 @@ def _reason(basins: Basins, goal: str, show: Show) -> str:
 
 def stable_rate(goal: str) -> str:
     """Returns what `hold_lr` is, of the basin of the target or the lowest minimum."""
-    return f"largest stable learning rate in the {goal}'s basin"
+    return f"largest stable scanned learning rate in the {goal}'s basin"
 
 
 def place_words(landscape: Landscape, start: float, show: Show) -> str:

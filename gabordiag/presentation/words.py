@@ -28,6 +28,7 @@ from gabordiag.presentation.phrases import (
     describe_certificate,
     describe_points,
     exact_derivative,
+    height_words,
     how_else,
     jump_definition,
     number,
@@ -64,6 +65,8 @@ _MOST_MARKS = 6
 _MOST_POINTS = 24
 # Skipped files that are listed; result.json has all.
 _MOST_LISTED = 20
+# Elements of a training in the table; of more, each verdict, with so many names.
+_MOST_ELEMENTS, _MOST_NAMES = 16, 4
 # Bands of learning rates in the table; of more, those of several rates.
 _MOST_BANDS = 24
 
@@ -293,7 +296,7 @@ def _points(landscape: Landscape) -> list[Block]:
         for point in points
     )
     columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
-    return [Paragraph(text), Table(columns, rows)]
+    return [Paragraph(text), *([Table(columns, rows)] if rows else [])]
 
 
 def _gradient(made: Sweep) -> list[Block]:
@@ -342,7 +345,7 @@ def _meanings(made: Runs) -> Listing:
     if any(run["lyapunov"] is not None for run in runs):
         items.append(
             "Lyapunov: the exponent, per step, with which two nearby runs diverge from each other; "
-            "above 0, a run that does not diverge is chaotic"
+            "below 0 they approach each other"
         )
     return Listing(tuple(items))
 
@@ -439,7 +442,7 @@ def network(view: View) -> list[Block]:
         Picture("network-in-space"),
         Heading("How much depends on the plane"),
         Table(columns, tuple(rows)),
-        Paragraph(f"Of the path's variance lie along its main directions: {shares}."),
+        Paragraph(f"The path's variance along its main directions: {shares}."),
         Picture("network-path"),
         Heading("Along straight lines"),
         Listing(tuple(map(_barrier, result["lines"]))),
@@ -484,7 +487,8 @@ def _barrier(line: Json) -> str:
     known = f"resolved to {number(line['error'], 2)} by {line['points']} evaluations"
     if line["barrier"] is None or line["barrier"] <= (line["error"] or 0):
         return f"{between}: no barrier ({known})."
-    return f"{between}: a barrier of {number(line['barrier'])} at t = {line['at']:.3g} ({known})."
+    height = f"{height_words(line)}, {number(line['barrier'])}"
+    return f"{between}: {height} at t = {line['at']:.3g} ({known})."
 
 
 def points_found(result: Json) -> list[Block]:
@@ -586,12 +590,15 @@ def ends(made: Runs) -> list[Block]:
     """Returns where each run began and ended, and how the loss curves there."""
     blocks: list[Block] = [Heading("Parameter by parameter")]
     columns = ("parameter", "start", "end", made.goal_name, "distance", "there")
+    said: set[str] = set()
     for index, run in enumerate(made.runs, 1):
         if len(made.runs) > 1:
             blocks.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
         blocks.append(Table(columns, tuple(_parameters(made, run))))
         blocks += [Paragraph(text) for text in _symmetry(made, run)]
-        blocks.append(Paragraph(_curving(made, run)))
+        text, rest = _curving(made, run)
+        blocks.append(Paragraph(f"{text} {'' if rest in said else rest}".rstrip()))
+        said.add(rest)
     return blocks
 
 
@@ -624,19 +631,20 @@ def _symmetry(made: Runs, run: Json) -> list[str]:
     return [which + "; ".join(reasons) + "."]
 
 
-def _curving(made: Runs, run: Json) -> str:
+def _curving(made: Runs, run: Json) -> tuple[str, str]:
+    """How the loss curves where a run ends; of a minimum, what that says of learning rates."""
     hessian, squared = run["hessian"], _under_root(run["loss"])
     values = hessian["eigenvalues"]
+    if run["outcome"] == "nonfinite":
+        return "The run diverges: it broke off at the end above, and does not converge there.", ""
     if None in values:
-        return "At the run's end the loss has no finite second derivatives: it left the numbers."
+        return "At the run's end the loss has no finite second derivatives.", ""
     where = "Where the run ends"
     if run["minimum"]:
         settled = run["outcome"] in ("reached", "local_minimum")
         where = "At the minimum " + ("where the run ends" if settled else "nearest to its end")
     which = "" if squared is None else f" of {squared}"
-    axes = made.axes.values()
-    units = ["angles in radians"] if any(axis.is_angle for axis in axes) else []
-    units += ["lengths in pixels"] if any(axis.unit == "px" for axis in axes) else []
+    units = ["lengths in pixels"] if any(axis.unit == "px" for axis in made.axes.values()) else []
     units += [f"of {name} the logarithm" for name in run["logarithms"]]
     text = f"{where}, the Hessian{which} has the eigenvalues {_listed(values)}"
     text += f" ({', '.join(units)})" if units else ""
@@ -644,13 +652,15 @@ def _curving(made: Runs, run: Json) -> str:
         down = sum(value <= 0 for value in values)
         return (
             f"{text}. Along {down} of its {counted(len(values), 'direction', 'directions')} the "
-            "loss does not curve up: this is not a minimum, and a run does not converge here."
+            "loss does not curve up: this is not a minimum, and a run does not converge here.",
+            "",
         )
     if not run["minimum"]:
         return (
-            f"{text}. The loss curves up in every direction, but there is no minimum within reach."
+            f"{text}. The loss curves up in every direction, but there is no minimum within reach.",
+            "",
         )
-    return f"{text}. {_rest(hessian, run['loss'])}"
+    return f"{text}.", _rest(hessian, run["loss"])
 
 
 def _under_root(loss_name: str) -> str | None:
@@ -742,6 +752,8 @@ def _elements(elements: Sequence[Json], what: str) -> Table:
     owners = {element["parameter"].rpartition(".")[0] for element in elements}
     # Of one layer its name says nothing.
     prefix = f"{owners.pop()}." if len(owners) == 1 else ""
+    if len(elements) > _MOST_ELEMENTS:
+        return _element_groups(elements, what, prefix)
     columns = (what, "from", "to", "verdict", "why", "what helps")
     rows: list[tuple[str, ...]] = []
     first: dict[tuple[str, ...], str] = {}
@@ -758,6 +770,22 @@ def _elements(elements: Sequence[Json], what: str) -> Table:
     if not first:
         return Table(columns[:4], tuple(row[:4] for row in rows))
     return Table(columns, tuple(rows))
+
+
+def _element_groups(elements: Sequence[Json], what: str, prefix: str) -> Table:
+    """The elements of each verdict in one row, with the reason of the first."""
+    groups: dict[str, list[Json]] = {}
+    for element in elements:
+        groups.setdefault(element["verdict"], []).append(element)
+    rows = []
+    for verdict_, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+        first, names = group[0], [element["name"].removeprefix(prefix) for element in group]
+        more = f" and {len(names) - _MOST_NAMES} more, see result.json"
+        which = ", ".join(names[:_MOST_NAMES]) + (more if len(names) > _MOST_NAMES else "")
+        why = f"{names[0]}: {first['findings'][0]['explanation']}" if first["findings"] else ""
+        word = spoken(verdict_) if first["findings"] else "converged"
+        rows.append((str(len(group)), word, which, why, first["helps"] or ""))
+    return Table((f"{what}s", "verdict", "which", "why, of the first", "what helps"), tuple(rows))
 
 
 def _training_remedies(result: Json) -> list[Block]:

@@ -134,3 +134,13 @@ def test_the_photograph_with_four_parameters() -> None:
     two = gd.diagnose(gd.Experiment(loss="mse"), over=("theta", "sigma"), lr=0.01, steps=1000)
     assert two.verdict == "wrong_basin"
     assert math.degrees(two.run.final[0]) == pytest.approx(-48.22, abs=0.1)
+
+
+def test_what_is_alike_of_all_elements_is_said_once() -> None:
+    def bowl(v: Any) -> Any:
+        return (v[0] - 1) ** 2 + (v[1] - 2) ** 2
+
+    # Gradient descent on a parabola of curvature 2 at lr 0.5 arrives in one step.
+    found = gd.diagnose(bowl, start=[0.0, 0.0], target=[1.0, 2.0], range=(-5, 5), lr=0.5, steps=60)
+    assert found.headline.startswith("Healthy: v reaches the target v[0] 1, v[1] 2 after 1 step")
+    assert "the loss depends on v[0] and v[1]" in {f.explanation for f in found.findings}

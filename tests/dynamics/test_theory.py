@@ -155,8 +155,17 @@ def test_where_theory_has_none_there_is_none(
 
 def test_only_a_remarkable_difference_is_explained() -> None:
     near = hold_theory(MINIMUM, OptimizerSettings(), 0.24)
-    far = hold_theory(MINIMUM, OptimizerSettings(), 0.05)
+    far = hold_theory(MINIMUM, OptimizerSettings(), 0.05, 0.1)
     assert near is not None
     assert near.explanation.endswith("Measured: the target's basin is stable up to 0.24.")
     assert far is not None
     assert "0.05, 0.2 times that: the bound is local" in far.explanation
+
+
+def test_what_a_coarse_scan_does_not_distinguish_is_not_explained() -> None:
+    # Stability ends between two scanned rates; 2 / curvature is 0.25, inside the one and outside
+    # the other pair.
+    for measured, beyond, is_explained in ((0.2, 0.4, False), (0.1, 0.2, True), (0.3, 0.4, True)):
+        found = hold_theory(MINIMUM, OptimizerSettings(), measured, beyond)
+        assert found is not None
+        assert ("the bound is local" in found.explanation) == is_explained

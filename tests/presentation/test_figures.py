@@ -57,6 +57,7 @@ from gabordiag.presentation.figures.runs import (
 )
 from gabordiag.presentation.figures.sheets import on_sheet, panels_of
 from gabordiag.presentation.figures.style import new_figure, render
+from gabordiag.presentation.figures.training import _smoothed
 from gabordiag.presentation.phrases import rate_words
 from gabordiag.presentation.registry import kind_of
 from gabordiag.results import Result, View
@@ -585,6 +586,44 @@ def test_a_log_that_counts_from_1_has_a_first_jump_only_where_there_is_one(
     assert whole == (1, 400)
 
 
+def test_a_log_with_few_jumps_is_a_line_and_one_that_jumps_often_a_density() -> None:
+    losses = np.exp(-np.arange(500.0) / 100)
+    for every, is_line in ((250, True), (10, False)):
+        spiked = np.where(np.arange(500) % every == every - 1, 4.0, losses)
+        jumps = [{"step": step} for step in np.flatnonzero(spiked == 4.0) - 1]
+        run: Any = {"n_jumps": len(jumps), "outcome": None, "jumps": jumps, "loss": "loss"}
+        look = Look("#000000", "-", "o", "#ff0000")
+        ax = Figure().subplots()
+        draw_losses(ax, None, [RunPath(run, np.arange(500.0), spiked, spiked, look)], (0, 499))
+        assert (len(ax.images) == 0) == is_line
+        assert any(np.array_equal(line.get_ydata(), spiked) for line in ax.lines) == is_line
+
+
+def test_a_run_that_diverges_leaves_the_scale_to_the_others() -> None:
+    steps, look = np.arange(100.0), Look("#000000", "-", "o", "#ff0000")
+    paths = []
+    for losses, outcome in ((0.5**steps, "reached"), (1e3**steps, "nonfinite")):
+        run: Any = {"n_jumps": 0, "outcome": outcome, "jumps": [], "loss": "loss"}
+        paths.append(RunPath(run, steps, losses, losses, look))
+    ax = Figure().subplots()
+    draw_losses(ax, None, paths, (0, 99))
+    # Three decades above the others' largest loss, 1, and the axis's margin.
+    assert ax.get_ylim()[1] < 1e5
+    (mark,) = [line for line in ax.lines if line.get_marker() == "X"]
+    assert mark.get_xydata().tolist() == [[1.0, 1e3]]
+    assert [text.get_text() for text in ax.texts] == ["leaves the picture"]
+
+
+def test_a_smoothed_curve_lags_behind_nothing() -> None:
+    # The mean over a window around each value of a straight line is that value.
+    line = np.linspace(0.0, 1.0, 500)
+    smooth = _smoothed(line)
+    np.testing.assert_allclose(smooth[5:-5], line[5:-5], rtol=1e-12)
+    assert len(smooth) == 500
+    few = line[:40]
+    assert _smoothed(few) is few
+
+
 def test_a_constant_loss_is_drawn_at_its_own_height() -> None:
     """As of a run whose parameter runs off; 1e-12 of it is rounding."""
     run: Any = {"n_jumps": 0, "outcome": "running", "jumps": [], "loss": "loss"}
@@ -775,8 +814,8 @@ def test_the_rates_that_matter_are_drawn_in_words(made: Made, drawn: Any) -> Non
     result = made.basins.to_dict()
     words = words_in(drawn["basins"])
     escape, hold = show_number(result["escape_lr"]), show_number(result["hold_lr"])
-    assert f"smallest learning rate that leaves the start's basin: {escape}" in words
-    assert f"largest stable learning rate in the target's basin: {hold}" in words
+    assert f"smallest scanned learning rate that leaves the start's basin: {escape}" in words
+    assert f"largest stable scanned learning rate in the target's basin: {hold}" in words
     # L'' = cos v - 2 cos(2 v) = 3/2 at 60 degrees.
     assert "stability bound 2/L″ of the target: 1.33" in words
     heights = [line.get_ydata()[0] for line in drawn["basins"].axes[2].lines]
@@ -799,8 +838,8 @@ def test_the_headline_says_whether_a_rate_works(made: Made, drawn: Any) -> None:
 
     assert scanned("......", "...xxx", "xx....") == (
         "No scanned learning rate brings the run from −57.3° to the target",
-        "The smallest learning rate that leaves the start's basin is 2; "
-        "the largest stable learning rate in the target's basin is 0.5, 4 times less",
+        "The smallest scanned learning rate that leaves the start's basin is 2; "
+        "the largest stable scanned learning rate in the target's basin is 0.5, 4 times less",
     )
     assert scanned("xx.xx.", "x.....", "xx....")[0] == (
         "From −57.3° the target is reached at learning rates 0.25 to 0.5 and 2 to 4"

@@ -147,7 +147,8 @@ class TestWordsOnRuns:
             minimum=None,
             hessian={**hessian(-1.0, 1.0), "eigenvalues": [None] * 3},
         )
-        assert "no finite second derivatives" in text_of("optimize", view)
+        assert "it broke off at the end above" in text_of("optimize", view)
+        assert "Hessian" not in text_of("optimize", view)
         assert pairs_figure(view).axes
 
     def test_own_rates_and_several_runs_are_told_apart(self, runs: Optimization) -> None:
@@ -156,6 +157,16 @@ class TestWordsOnRuns:
         told = text_of("optimize", runs.view())
         assert "Run 1, adam, lr 0.05:" in told
         assert "Run 2, sgd, lr 0.05:" in told
+
+    def test_what_one_minimum_says_of_rates_is_said_once(self, runs: Optimization) -> None:
+        view = runs.view()
+        same = {
+            "outcome": "reached",
+            "hessian": hessian(1.0, 4.0),
+            "minimum": view.result["target"],
+        }
+        both = View({**view.result, "runs": [run | same for run in view.result["runs"]]}, view.data)
+        assert text_of("optimize", both).count("The condition number is 4") == 1
 
 
 class TestWordsOnTheOthers:

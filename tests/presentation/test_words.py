@@ -42,6 +42,33 @@ def image() -> np.ndarray:
     return np.random.default_rng(8).random((33, 29))
 
 
+def test_a_barrier_lies_above_both_ends() -> None:
+    # 0.25 above the chord of 2 and 0 at its middle is 1.25, below the first end; of 0 and 0 not.
+    for ends, word in (((2.0, 0.0), ": above the line"), ((0.0, 0.0), ": barrier")):
+        line = {"from": "a", "to": "b", "losses": ends, "barrier": 0.25, "at": 0.5}
+        assert word in words._barrier({**line, "error": 1e-3, "points": 9})
+
+
+def test_of_many_elements_each_verdict_has_a_row() -> None:
+    elements = [
+        {
+            "name": f"w[{i}]",
+            "parameter": "w",
+            "verdict": "healthy" if i % 4 == 0 else "step_too_small",
+            "findings": [{"explanation": f"why {i}"}] if i % 4 else [],
+            "helps": "more steps" if i % 4 else None,
+        }
+        for i in range(100)
+    ]
+    table = words._elements(elements, "element")
+    assert [row[:2] for row in table.rows] == [("75", "step too small"), ("25", "converged")]
+    assert table.rows[0][2:] == (
+        "w[1], w[2], w[3], w[5] and 71 more, see result.json",
+        "w[1]: why 1",
+        "more steps",
+    )
+
+
 def test_a_map_on_which_nothing_arrives_says_so() -> None:
     # Slope times the least rate is far more than one degree.
     steep = along(replace(cardinal_gabor("rmse"), pixel_scale=3e6), "theta")
@@ -83,9 +110,13 @@ def scanned(scan: Basins, start: float, **seen: str) -> Basins:
         (
             ".x",
             "x.",
-            "is 4096; the largest stable learning rate in the target's basin is 0.5, 8192",
+            "is 4096; the largest stable scanned learning rate in the target's basin is 0.5, 8192",
         ),
-        ("xx", "xx", "is 0.5; the largest stable learning rate in the target's basin is 4096"),
+        (
+            "xx",
+            "xx",
+            "is 0.5; the largest stable scanned learning rate in the target's basin is 4096",
+        ),
         ("..", "xx", "No scanned learning rate leaves the start's basin; the largest"),
         ("xx", "..", "No scanned learning rate is stable in the target's basin"),
     ],
@@ -176,7 +207,7 @@ def test_a_run_that_broke_down_has_no_curvature_to_tell(image: np.ndarray) -> No
     made = gd.optimize(
         experiment(image), "adam", 1e308, steps=60, start={"sigma": 2.2}, over=("theta", "sigma")
     )
-    assert "left the numbers" in _text(registry.blocks_of("optimize", made.view()))
+    assert "it broke off" in _text(registry.blocks_of("optimize", made.view()))
     assert made.plot() is not None
 
 

@@ -90,12 +90,12 @@ class Explanation(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        among = " or ".join(self.possible) or "any"
+        among = " or ".join(self.possible) or "the outcome"
         return {
             "verdict": self.verdict,
             "headline": self.headline,
             "outcome": self.outcome,
-            "outcome_reason": None if self.outcome else f"{among}: the log leaves it open",
+            "outcome_reason": None if self.outcome else f"the log leaves open: {among}",
             "period": self.period,
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict() for jump in self.jumps],

@@ -22,6 +22,7 @@ from gabordiag.dynamics.run import Trajectory, trajectory_name
 from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
 from gabordiag.own.training import Evaluation, Training, find_watched
 from gabordiag.results import Data, Result, finite_or_none, read_only
+from gabordiag.wording import listed
 
 # Seeds of each repeated training, so that its spread is seen.
 DEFAULT_SEEDS = 3
@@ -237,25 +238,18 @@ def _alike(elements: Sequence[Judged], what: str) -> dict[tuple[str, ...], list[
 def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence[str]) -> str:
     has_rows = what != "element"
     names = dict.fromkeys(str(j.watched.row) if has_rows else j.watched.label for j in members)
-    who = f"{what if len(names) == 1 else what + 's'} {_listed(list(names))}"
+    who = f"{what if len(names) == 1 else what + 's'} {listed(list(names))}"
     is_plural = len(names) > 1
     if groups and has_rows:
         is_plural |= len(groups) > 1
-        who = f"{_listed([group.rpartition('.')[2] for group in groups])} of {who}"
+        who = f"{listed([group.rpartition('.')[2] for group in groups])} of {who}"
         layer = members[0].watched.layer
         if any(watched.layer != layer for watched in members[0].facts.run.watched):
             who += f" of layer {layer}" if layer else " of the model itself"
     text = f"{who} {FAULTS[verdict][is_plural]}"
     if verdict == "wrong_basin":
         goals = [j.shown.show(j.value(j.goal), 0) for j in members if j.goal is not None]
-        text += f" at {_listed(goals)}"
+        text += f" at {listed(goals)}"
     _, evidence, why, *_ = members[0].judgement
     # The line of code at fault follows the colon.
     return text if evidence.get("where") is None else f"{text}: {why.partition(': ')[2] or why}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = list(names)
-    if len(shown) > 8:
-        return ", ".join(shown[:6]) + f" and {len(shown) - 6} more"
-    return ", ".join(shown[:-1]) + (" and " if len(shown) > 1 else "") + shown[-1]

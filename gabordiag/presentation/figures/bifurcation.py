@@ -7,6 +7,7 @@ whose sign separates chaos from a long cycle. Bands too thin to see are merged i
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,13 +58,15 @@ def draw_attractor(ax: Axes, diagram: Bifurcation) -> None:
     dots: dict[str, Any] = {"markersize": 0.9, "markeredgewidth": 0, "alpha": 0.5, "color": INK}
     every = np.repeat(rates, values.shape[1])
     ax.plot(every, axis.wrap(values).ravel(), "o", rasterized=True, zorder=2, **dots)
+    places: dict[tuple[str, str, str], list[str]] = {}
     for point in landscape.attractors:
-        color, name = _look(point)
-        label = f"{name} {axis.show(point.value)}"
-        style = "-" if point.is_target else "-."
-        handles.append(entry(label, color=color, linewidth=1.2, linestyle=style))
+        color, _, style = look = _look(point)
+        places.setdefault(look, []).append(axis.show(point.value))
         for y in axis.copies(point.value):
             ax.axhline(y, color=color, linewidth=0.8, linestyle=style, alpha=0.6, zorder=1)
+    for (color, name, style), shown in places.items():
+        label = textwrap.fill(f"{name} {', '.join(shown)}", 30)
+        handles.append(entry(label, color=color, linewidth=1.2, linestyle=style))
     handles += _draw_bounds(ax, diagram, axis)
     _set_rates(ax, diagram)
     axis.set_up(ax, vertical=True)
@@ -84,8 +87,8 @@ def _set_rates(ax: Axes, diagram: Bifurcation) -> None:
         ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _look(point: CriticalPoint) -> tuple[str, str]:
-    return (TARGET_COLOR, "target") if point.is_target else ("#0072B2", "minimum at")
+def _look(point: CriticalPoint) -> tuple[str, str, str]:
+    return (TARGET_COLOR, "target", "-") if point.is_target else ("#0072B2", "minimum at", "-.")
 
 
 def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Line2D]:
@@ -99,16 +102,16 @@ def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Li
     ]
     for theory, point in sorted(bounds, key=lambda pair: pair[0].bound):
         lr, formula = theory.bound, theory.entry.formula
-        color, _ = _look(point)
+        color, *_ = _look(point)
         ax.axvline(lr, color=color, linewidth=1.4, linestyle="--", zorder=3)
         place = "the target" if point.is_target else axis.show(point.value)
         share = np.log(lr / low) / np.log(high / low)
         words = f"{formula} at {place}: {show_number(lr)}"
         half = _HALF_LETTER * len(words) / current_sheet().axes_width
-        row = next((i for i, end in enumerate(ends) if share - half > end), len(ends))
-        ends[row : row + 1] = [share + half]
-        side = "left" if share < half else "right" if share > 1 - half else "center"
-        write_above(ax, words, lr, row, ha=side, color=color)
+        middle = min(max(share, half), 1 - half)
+        row = next((i for i, end in enumerate(ends) if middle - half > end), len(ends))
+        ends[row : row + 1] = [middle + half]
+        write_above(ax, words, low * (high / low) ** middle, row, ha="center", color=color)
     label = (
         "stability bound: above it the\nminimum is unstable (L″: second\nderivative of the loss)"
     )

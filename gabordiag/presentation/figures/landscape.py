@@ -62,11 +62,13 @@ def draw_basins(
         for low, high in axis.spans(*point.basin):
             span(low, high, color=color, linewidth=0, zorder=0)
         words = basin_words(landscape.parameter, point)
+        if color == colors.OTHER_BANDS[1]:
+            words = "basin of the next minimum"
         handles.setdefault(words, Patch(facecolor=color, edgecolor="#CCCCCC", label=words))
     for point in landscape.points:
         for edge in axis.copies(point.value) if point.kind == "maximum" else []:
             line(edge, color="#BBBBBB", linewidth=0.7, linestyle=(0, (1, 2)), zorder=0.5)
-    return [handles[words] for words in sorted(handles, reverse=True)]
+    return [handles[words] for words in sorted(handles, key=lambda words: "target" not in words)]
 
 
 def basin_words(parameter: Parameter, point: CriticalPoint) -> str:

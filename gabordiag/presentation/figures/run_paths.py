@@ -48,6 +48,8 @@ _BEFORE_JUMP = 12
 # Angles closer than this are the same: copies of a target are exact up to rounding.
 _SAME = 1e-9
 _RESTLESS = ("erratic", "cycle", "running")
+# Share of the steps that jump of which the eye follows no line.
+_OFTEN = 0.02
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,12 @@ class RunPath:
         if self.run["outcome"] == "nonfinite" and is_highest:
             return False
         return bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
+
+    @property
+    def wanders(self) -> bool:
+        """Whether it goes up and down all the time: one with a few jumps is still a line."""
+        often = self.run["n_jumps"] > _OFTEN * len(self.steps)
+        return self.is_restless and (often or self.run["outcome"] in ("erratic", "cycle"))
 
     @property
     def window(self) -> int:

@@ -1,9 +1,10 @@
 """The figures of runs of one parameter, and of a log, a run without its landscape.
 
 A run that jumps is shown against the step twice, some steps around the first jump,
-and all of them as a density; one that converges, once, on a logarithmic axis where the loss falls
-by decades. On the landscape a run that converges is drawn whole. Of one that keeps jumping, a
-thousand arrows would be unreadable: the first descent and the first jump are drawn, and numbered.
+and all of them, as a density where it wanders; one that converges, once, on a logarithmic axis
+where the loss falls by decades. On the landscape a run that converges is drawn whole. Of one that
+keeps jumping, a thousand arrows would be unreadable: the first descent and the first jump are
+drawn, and numbered.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ _SHORT, _NEAR = 0.012, 3.0
 _MOST_COLUMNS, _ROWS = 40, 26
 # How high the arc of a step rises over the straight way, of the height: a jump's, any other's.
 _HIGH, _LOW = 0.12, 0.06
+# On a logarithmic axis, room above the losses of the runs that do not diverge.
+_DECADES = 3
 # A part of the range so small, with runs and basins in it, is shown alone.
 _NARROW = 0.1
 # Points of the path that are numbered.
@@ -144,7 +147,7 @@ def window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
         is_later = first > paths[0].steps[0]
         jump = f"steps {first} to {last}: the first jump"
         return jump if is_later else f"the first {last - first} steps"
-    words = ["darker: more often"] if any(path.is_restless for path in paths) else []
+    words = ["darker: more often"] if any(path.wanders for path in paths) else []
     words += ["ticks: jumps"] if any(len(path.jumps) for path in paths) else []
     return f"all {last - first} steps" + (f" ({', '.join(words)})" if words else "")
 
@@ -177,17 +180,19 @@ def draw_losses(
             # What a training loop on batches sees, faint behind the loss over all images.
             shown = _shown(path.steps, path.batch_losses, window)
             ax.plot(*shown, ".", color=path.look.color, alpha=0.3, markersize=3, zorder=2)
-    _draw_series(ax, paths, [(path.steps, drawable(path.losses)) for path in paths], window)
-    for path in paths:
-        _mark_end(ax, path, drawable(path.losses), window)
+    most = _most(paths, landscape, 0.0 if ax.get_yscale() == "linear" else _DECADES)
+    drawn = [drawable(path.losses, most) for path in paths]
+    _draw_series(ax, paths, list(zip([p.steps for p in paths], drawn, strict=True)), window)
+    for path, heights in zip(paths, drawn, strict=True):
+        _mark_end(ax, path, heights, window)
         if len(paths) <= MOST_NAMED and not crowded:
-            _draw_jumps(ax, path, window)
+            _draw_jumps(ax, path, heights, window)
     if ax.get_yscale() == "linear":
         if landscape is not None:
             # A loss that stays high is seen to be high.
             bottom, top = landscape.smallest_loss, landscape.largest_loss
         else:
-            losses = np.concatenate([drawable(path.losses) for path in paths])
+            losses = np.concatenate(drawn)
             bottom, top = np.nanmin(losses, initial=math.inf), np.nanmax(losses, initial=-math.inf)
         room = 0.05 * ((top - bottom) or 1.0)
         low, high = ax.get_ylim()
@@ -196,6 +201,15 @@ def draw_losses(
         _draw_rugs(ax, paths)
     _set_steps(ax, window)
     ax.set_ylabel(loss_label(paths[0].run["loss"]))
+
+
+def _most(paths: Sequence[RunPath], landscape: Landscape | None, decades: float) -> float:
+    """Returns up to which loss runs that diverge are drawn, beside others that do not."""
+    kept = [path.losses for path in paths if path.run["outcome"] != "nonfinite"]
+    if not kept:
+        return math.inf
+    height = 0.0 if landscape is None else landscape.largest_loss
+    return 2 * 10**decades * float(np.nanmax(np.abs(np.append(np.concatenate(kept), height))))
 
 
 def _shown(steps: FloatArray, values: FloatArray, window: Window) -> tuple[FloatArray, FloatArray]:
@@ -222,7 +236,7 @@ def _draw_series(
     for index, (path, column) in enumerate(zip(paths, columns, strict=True)):
         look = path.look
         steps, values = _shown(*column, window)
-        if path.is_restless and long:
+        if path.wanders and long:
             _draw_density(ax, steps, values, look.color)
             continue
         # Widths that leave every run's line visible under the next.
@@ -248,25 +262,28 @@ def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -
     place: dict[str, Any] = {"extent": (across[0], across[-1], up[0], up[-1]), "aspect": "auto"}
     shades = LinearSegmentedColormap.from_list("density", [(color, 0.0), (color, 1.0)])
     scale = PowerNorm(0.5, 0, float(np.quantile(counts, 0.995)) or 1.0)
-    look: dict[str, Any] = {"cmap": shades, "norm": scale, "interpolation": "bilinear"}
+    look: dict[str, Any] = {"cmap": shades, "norm": scale, "interpolation": "nearest"}
     ax.imshow(counts.T, origin="lower", zorder=2, **place, **look)
 
 
 def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: Window) -> None:
-    """Marks the last finite point of a run that breaks down."""
+    """Marks the last point of a run that breaks down or leaves the picture upwards."""
     broken = np.flatnonzero(~np.isfinite(path.values) | ~np.isfinite(path.losses))
-    if len(broken) == 0 or not window[0] <= path.steps[broken[0]] <= window[1]:
+    gone = np.union1d(broken, np.flatnonzero(~np.isfinite(values)))
+    if len(gone) == 0 or not window[0] <= path.steps[gone[0]] <= window[1]:
         return
-    last = int(np.flatnonzero(np.isfinite(values[: broken[0]])).max(initial=0))
+    last = max(int(gone[0]) - 1, 0)
     ax.plot(path.steps[last], values[last], "X", color=colors.INK, markersize=9, zorder=4)
-    words = f"not finite from step {path.steps[broken[0]]:.0f} on"
+    words = "leaves the picture"
+    if len(broken):
+        words = f"not finite from step {path.steps[broken[0]]:.0f} on"
     write(ax, words, (path.steps[last], values[last]), (10, 4), va="bottom", zorder=5)
 
 
-def _draw_jumps(ax: Axes, path: RunPath, window: Window) -> None:
+def _draw_jumps(ax: Axes, path: RunPath, shown: FloatArray, window: Window) -> None:
     color, jumps, at = path.look.jump, path.jumps, path.steps[path.jumps]
     for t in jumps[(at >= window[0]) & (at < window[1])].tolist():
-        steps, losses = path.steps[t : t + 2], path.losses[t : t + 2]
+        steps, losses = path.steps[t : t + 2], shown[t : t + 2]
         ax.plot(steps, losses, color=color, linewidth=2.2, solid_capstyle="butt", zorder=3.5)
         ax.plot(steps[1], losses[1], "^", color=color, markersize=7, zorder=4)
 
@@ -436,7 +453,7 @@ def _path_handles(axis: ParameterAxis, paths: Sequence[RunPath]) -> list[Line2D]
         words = f"steps {first} to {last} of the run" if last else "the start"
         handles.append(entry(words, color=look.color, linewidth=1.2, marker="o", markersize=5))
     if any(_end(axis, path) is not None for path in paths):
-        words = "last step" if is_one else "last step of a run that settles"
+        words = "last step" if is_one else "last step of a run"
         handles.append(entry(words, color=look.color, marker="*", linestyle="", markersize=12))
     if any(path.run["n_jumps"] for path in paths) and len(paths) <= MOST_NAMED:
         words = textwrap.fill(f"jump: {phrases.jump_definition()}", 40)
@@ -503,6 +520,10 @@ def log_figure(view: View) -> Figure:
             if count > 1:
                 ax.set_title(window_words(stretch, column, [path]), fontsize=10)
         figure.suptitle(_log_words(view))
+        if len(path.jumps):
+            look: dict[str, Any] = {"color": path.look.jump, "marker": "^", "linewidth": 2.2}
+            words = f"jump: {phrases.jump_definition('range of the losses')}"
+            figure.legend(handles=[entry(words, **look)], loc="outside lower left")
     return figure
 
 

@@ -66,7 +66,9 @@ def pairs_figure(runs: run_paths.Runs) -> Figure:
         bars = [ax for ax in grounds if ax.get_label() == current_panel()] or grounds
         name = paths[0].run["loss"]
         surface.draw_bar(figure, contours, bars, name, pad=0.015, aspect=25 * down)
-        figure.suptitle(space_title(runs))
+        shown = {axis.name for plane in planes for axis in plane.axes}
+        few = f", the {len(shown)} of {len(runs.axes)} parameters that moved most"
+        figure.suptitle(space_title(runs) + (few if len(shown) < len(runs.axes) else ""))
         entries = [*_handles(paths), *_mark_handles(runs)]
         columns = 2 if len(paths) > 1 else len(entries)
         figure.legend(handles=entries, loc="outside lower left", ncols=columns)

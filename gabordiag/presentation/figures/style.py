@@ -57,9 +57,9 @@ class _Decades(LogLocator):
         return ticks[np.isfinite(ticks)]
 
 
-def drawable(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Returns losses without those that leave no room for an axis's margin below infinity."""
-    return np.where(np.abs(losses) < _LARGEST, losses, np.nan)
+def drawable(losses: npt.NDArray[np.float64], most: float = _LARGEST) -> npt.NDArray[np.float64]:
+    """Returns losses without those above the most, which leaves room for an axis's margin."""
+    return np.where(np.abs(losses) < min(most, _LARGEST), losses, np.nan)
 
 
 def log_losses(ax: Axes) -> None:

@@ -32,6 +32,7 @@ from gabordiag.presentation.colors import (
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.sheets import fit_title, name_panels
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure, write
+from gabordiag.presentation.phrases import height_words
 from gabordiag.results import View
 from gabordiag.wording import counted, show_number, spoken
 
@@ -206,7 +207,10 @@ def draw_bar(
     figure: Figure, contours: QuadContourSet, ax: Any, loss_name: str, **place: Any
 ) -> None:
     """Draws the scale of a loss's colours beside its Axes."""
-    bar = figure.colorbar(contours, ax=ax, format=lambda x, _: show_number(x), **place)
+    # A loss so small beside the largest is rounding.
+    least = float(np.finfo(float).eps * np.abs(np.asarray(contours.levels)).max())
+    words = lambda x, _: show_number(x if abs(x) > least else 0.0)  # noqa: E731
+    bar = figure.colorbar(contours, ax=ax, format=words, **place)
     bar.set_label(loss_label(loss_name))
     bar.outline.set_visible(False)
 
@@ -389,6 +393,8 @@ def network_path_figure(view: View) -> Figure:
         if None not in ends:
             above.plot([worst["step"]] * 2, ends, color=INK, linewidth=1.0, label="worst")
         above.set(xlabel="step", ylabel="loss")
+        for ax in (above, below):
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_beside(above)
         shares = 100 * np.cumsum(result["variance"])
         below.bar(np.arange(1, len(shares) + 1), 100 * np.array(result["variance"]), color=PALE)
@@ -413,7 +419,7 @@ def barriers_figure(view: View) -> Figure:
             if line["barrier"] is not None and line["barrier"] > (line["error"] or 0):
                 foot = np.interp(line["at"], t[[0, -1]], loss[[0, -1]])
                 ends = [foot, foot + line["barrier"]]
-                ax.plot([line["at"]] * 2, ends, color=JUMP_COLOR, label="barrier")
+                ax.plot([line["at"]] * 2, ends, color=JUMP_COLOR, label=height_words(line))
             ax.set(xlabel=f"t, from {line['from']} to {line['to']}", ylabel="loss")
             legend_beside(ax)
         figure.suptitle("The loss along straight lines between weights")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gabordiag.presentation import colors
+from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.sheets import name_panels
-from gabordiag.presentation.figures.style import legend_beside, log_losses, new_figure
+from gabordiag.presentation.figures.style import legend_beside, log_losses, new_figure, write
 from gabordiag.presentation.phrases import Json, parameter_of
 from gabordiag.results import View
 from gabordiag.wording import spoken
@@ -79,22 +82,14 @@ def bank_figure(view: View) -> Figure:
             if not below:
                 verdicts = (e["verdict"] for e in elements[index] if e["verdict"] != "healthy")
                 found = next(verdicts, "")
-                failing = _SHORT.get(found, found.replace("_", "\n"))
                 words, ink = f"{index}", colors.INK
-                if failing:
-                    words, ink = f"{index}: {failing}", colors.JUMP_COLOR
+                if found:
+                    words, ink = f"{index}: {spoken(found)}", colors.JUMP_COLOR
+                words = textwrap.fill(words, 15)
                 ax.set_title(words, fontsize=8, color=ink, pad=3)
         left = f", the first {count} of {total}" if count < total else ""
         figure.suptitle(f"The filters{of_layer} before and after the training{left}")
     return figure
-
-
-_SHORT = {
-    "too_slow_beside_others": "too slow", "step_too_small": "on its way",
-    "step_too_large": "bounces", "wrong_basin": "lower\nminimum", "no_gradient": "no\ngradient",
-    "flat_objective": "no effect", "flat_start": "level", "at_bound": "at bound",
-    "nonfinite_gradient": "NaN",
-}  # fmt: skip
 
 
 def _draw_kernel(ax: Axes, kernel: Any, limit: float) -> None:
@@ -119,11 +114,16 @@ def _draw_orientation(ax: Axes, elements: Sequence[Json], when: str, kernel: Any
 
 
 def _shown_lines(view: View) -> list[int]:
-    """Returns the elements whose lines say most: those that fail."""
+    """Returns the elements whose lines say most: those that fail, some of each verdict."""
     if "lines.npz" not in view.data:
         return []
-    failing = [i for i, e in enumerate(view.result["elements"]) if e["verdict"] != "healthy"]
-    return failing[:_MOST_LINES]
+    seen: Counter[str] = Counter()
+    ranked = []
+    for index, element in enumerate(view.result["elements"]):
+        if element["verdict"] != "healthy":
+            ranked.append((seen[element["verdict"]], index))
+            seen[element["verdict"]] += 1
+    return sorted(index for _, index in sorted(ranked)[:_MOST_LINES])
 
 
 def lines_figure(view: View) -> Figure:
@@ -138,10 +138,13 @@ def lines_figure(view: View) -> Figure:
         for number, (ax, index) in enumerate(zip(grid.flat, indices, strict=False)):
             ax.set_label(f"line-{number}")
             _draw_line(ax, view, index)
+            ax.set_ylabel("" if number % columns else "loss", fontsize=9)
         look: dict[str, Any] = {"ncols": 5 if columns > 1 else 3, "fontsize": 8}
         entries = grid.flat[0].get_legend_handles_labels()
         figure.legend(*entries, loc="outside lower center", **look)
-        figure.suptitle("The loss along one element, everything else frozen")
+        failing = sum(element["verdict"] != "healthy" for element in view.result["elements"])
+        few = f", {len(indices)} of {failing} that fail" if len(indices) < failing else ""
+        figure.suptitle(f"The loss along one element, everything else frozen{few}")
     return figure
 
 
@@ -163,8 +166,8 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
     if element["goal"] is not None:
         look = {"color": colors.TARGET_COLOR, "linewidth": 1.2, "linestyle": ":"}
         ax.axvline(scale * element["goal"], label="lowest minimum", **look)
-    unit = " [degrees]" if parameter.is_angle else ""
-    ax.set_xlabel(element["name"] + unit, fontsize=9)
+    ParameterAxis.of(parameter, (float(values.min()), float(values.max()))).set_up(ax)
+    ax.xaxis.label.set_fontsize(9)
     ax.set_title(spoken(element["verdict"]), fontsize=9, color=colors.JUMP_COLOR)
     ax.tick_params(labelsize=8)
     ax.margins(y=0.15)
@@ -176,9 +179,11 @@ def gradients_figure(view: View) -> Figure:
         above, below = figure.subplots(2, 1, sharex=True)
         name_panels((above, below), ("losses", "shares"))
         losses = np.array(view.result["run"]["losses"], dtype=np.float64)
-        above.plot(losses, color=colors.PALE, linewidth=0.8, label="of each batch")
-        blue = colors.RUN_STYLES[0][0]
-        above.plot(_smoothed(losses), color=blue, linewidth=1.6, label="smoothed")
+        blue, smooth = colors.RUN_STYLES[0][0], _smoothed(losses)
+        color = blue if smooth is losses else colors.PALE
+        above.plot(losses, color=color, linewidth=0.8, label="of each batch")
+        if smooth is not losses:
+            above.plot(smooth, color=blue, linewidth=1.6, label="smoothed")
         positive = losses[losses > 0]
         if len(positive) == len(losses) and positive.max() > 30 * positive.min():
             log_losses(above)
@@ -206,6 +211,15 @@ def draw_shares(ax: Axes, view: View) -> None:
             look = {"linestyle": style, "linewidth": 1.6, "color": color}
         first_other = "largest others, not watched" if [name] == others[:1] else None
         ax.plot(np.where(share > 0, share, np.nan), label=watched.get(name, first_other), **look)
+        if name not in watched:
+            write(
+                ax,
+                name,
+                (len(share) - 1, share[-1]),
+                (0, 2 - 9 * (index % 2)),
+                ha="right",
+                fontsize=7,
+            )
     if any((share > 0).any() for share in shares.values()):
         log_losses(ax)
     ax.set(xlabel="step", ylabel="share of the gradient")
@@ -213,11 +227,12 @@ def draw_shares(ax: Axes, view: View) -> None:
 
 
 def _smoothed(values: Any) -> Any:
-    width = max(1, int(_SMOOTH * len(values)))
-    if width == 1:
+    """Returns means over windows around each value; values so few that there is none, as such."""
+    half = int(_SMOOTH * len(values)) // 2
+    if half == 0:
         return values
-    padded = np.concatenate([np.full(width - 1, values[0]), values])
-    return np.convolve(padded, np.full(width, 1 / width), mode="valid")
+    width = 2 * half + 1
+    return np.convolve(np.pad(values, half, "edge"), np.full(width, 1 / width), mode="valid")
 
 
 def rates_figure(view: View) -> Figure:
@@ -239,6 +254,8 @@ def draw_rates(ax: Axes, view: View, scan: Any = None) -> None:
     losses = [loss for trial in trials for loss in trial["losses"] if loss is not None]
     low, high = min([*losses, start]), max(start, goal or start)
     is_log = low > 0 and high > 30 * low
+    # A training that gets to the goal is seen to, though others with its rate do not.
+    least = -math.inf if goal is None else goal
     # What ends higher than a little above the start is drawn at the edge.
     top = high * (high / low) ** 0.15 if is_log else high + 0.15 * ((high - low) or 1.0)
     for index, (left, right) in enumerate(scan["working_lr"]):
@@ -246,7 +263,12 @@ def draw_rates(ax: Axes, view: View, scan: Any = None) -> None:
         ends = left / 1.02, right * 1.02
         ax.axvspan(*ends, color=colors.TARGET_BAND, zorder=0, label="" if index else "works")
     for outcome, color in _ENDS.items():
-        places = [(t["lr"], x) for t in trials if t["outcome"] == outcome for x in t["losses"]]
+        places = [
+            (trial["lr"], x)
+            for trial in trials
+            for x in trial["losses"]
+            if outcome == ("reached" if x is not None and x <= least else trial["outcome"])
+        ]
         if places:
             lr, ends = np.array([(r, top if x is None else min(x, top)) for r, x in places]).T
             look: dict[str, Any] = {"linestyle": "", "markersize": 6, "markeredgecolor": "white"}
