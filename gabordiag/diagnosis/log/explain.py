@@ -602,8 +602,7 @@ class _Judge(LogRun):
 
     def _fallen_back(self) -> Explanation | None:
         begin, best, last = self.levels
-        noise = (CLEAR + LOWEST_OF_TEN) * self.noise
-        if last - best <= max(noise, LOST * (begin - best), PROGRESS * abs(last)):
+        if last - best <= max(self._doubt(), LOST * (begin - best)):
             return None
         cure = f"Keep the best step, and try a smaller learning rate, {self.rate()}."
         if begin - best <= HOVERING * (last - best):
@@ -614,8 +613,12 @@ class _Judge(LogRun):
         )
         return self._result("step_too_large", text, {"best": best, "last": last})
 
+    def _doubt(self) -> float:
+        """By so much the end may lie above the best tenth and be as low."""
+        return max((CLEAR + LOWEST_OF_TEN) * self.noise, PROGRESS * abs(self.levels[2]))
+
     def _settled(self) -> Explanation:
-        begin, _, last = self.levels
+        begin, best, last = self.levels
         products = self.lr_times_curvature
         if not self._progress() and self.follows_value and products is not None:
             known = products[np.isfinite(products)]
@@ -630,6 +633,11 @@ class _Judge(LogRun):
                 "arrives."
             )
             return self._result("no_progress", text, {"begin": begin, "last": last})
+        if min(last, float(self.last_losses.min())) - best > self._doubt():
+            row = int(np.argmin(self.losses))
+            text = f"The loss was {self.losses[row]:.3g} at step {self.step(row)}, rose again and "
+            text += f"ended at {self.losses[-1]:.3g}: keep the best step. Why it rose, the log "
+            return self._result("inconclusive", f"{text}does not show.")
         text = (
             f"Nothing looks wrong: the loss settled at {last:.3g}, the lowest of the log but for "
             "noise. Only the landscape shows whether a lower minimum exists."
