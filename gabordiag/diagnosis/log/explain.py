@@ -30,7 +30,6 @@ SHORTEST_LOG = 20
 WILD_SPREAD = 0.3
 LOST = 0.5
 DESCENT = 0.02
-NEARING = 0.2
 PROGRESS = 0.01
 # The lowest of ten equal medians is expected 1.54 of their standard errors low, of a change's 1.1.
 LOWEST_OF_TEN = 1.1
@@ -477,7 +476,7 @@ class _Judge(LogRun):
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
         if self.target is not None:
             away = np.abs(self.parameter.offset(self.values, self.target))
-            falls = falls or self.trend(away) > NEARING * float(np.mean(away[-len(self.tail) :]))
+            falls = falls or self.trend(away) > DECAYED * float(np.ptp(away)) / 3
         if self.outcome == "unfinished":
             falls = self.remaining() > self.parameter.tolerance
         if self.outcome not in ("unfinished", "erratic") or not falls or self._has_decayed:

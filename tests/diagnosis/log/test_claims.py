@@ -37,3 +37,34 @@ class TestWhatWasGained:
     def test_and_kept_but_for_noise_is(self) -> None:
         losses = 0.1 + 2.2 * np.exp(-T / 30) + 0.02 * NOISE
         assert gd.explain({"step": T, "loss": losses}).verdict == "healthy"
+
+
+def batches(rate: float, noise: float, sign: float = -1.0, start: float = 4.0) -> Columns:
+    """Of (theta - 1)^2 / 20, each the mean of 8: its loss, its slope, and a step along it."""
+    random, theta, rows = np.random.default_rng(2), start, []
+    for step in range(len(T)):
+        off = theta - 1 + noise * random.standard_normal(8)
+        slope = 0.1 * float(np.mean(off))
+        rows.append((step, theta, 0.05 * float(np.mean(off**2)), slope, rate))
+        theta += sign * rate * slope
+    return table(rows, "step", "theta", "loss", "grad", "lr")
+
+
+class TestWhatStillNearsTheTarget:
+    @pytest.mark.parametrize("rate", [0.005, 0.01, 0.04])
+    @pytest.mark.parametrize("noise", [1.0, 3.0])
+    def test_has_not_settled(self, rate: float, noise: float) -> None:
+        # A share exp(-40 rate) of the way is left: 0.82, 0.67 or 0.2.
+        found = gd.explain(batches(rate, noise), target=1.0)
+        assert found.verdict == "step_too_small"
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_and_noise_in_another_minimum_has(self, seed: int) -> None:
+        # (theta^2 - 1)^2 from -2 comes to -1 with 1 - 0.01 x 8 a step.
+        random, theta, rows = np.random.default_rng(seed), -2.0, []
+        for step in range(len(T)):
+            slope = 4 * theta * (theta**2 - 1) + 0.5 * random.standard_normal()
+            rows.append((step, theta, (theta**2 - 1) ** 2 + 0.05 * random.standard_normal()))
+            theta -= 0.01 * slope
+        found = gd.explain(table(rows, "step", "theta", "loss"), target=1.0)
+        assert found.verdict == "wrong_basin"
