@@ -172,8 +172,8 @@ class _Judge(LogRun):
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks in their order; the last one always applies."""
         return (
-            self._nonfinite, self._too_short, self._overflow, self._reached, self._frozen,
-            self._summed, self._climbing, self._growing, self._kink, self._repeating,
+            self._nonfinite, self._too_short, self._overflow, self._summed, self._climbing,
+            self._growing, self._reached, self._frozen, self._kink, self._repeating,
             self._hovering, self._wild, self._fallen_back, self._swinging, self._descending,
             self._stopped, self._resting_elsewhere, self._settled,
         )  # fmt: skip
@@ -296,7 +296,7 @@ class _Judge(LogRun):
             for slopes in (gradients, own)
         ]
         whole = float(np.abs(changes).sum())
-        if left[0] < whole or left[1] > SUMMED * whole:
+        if left[0] < whole or left[1] >= SUMMED * whole:
             return None
         text = (
             "Each logged gradient is the sum of all before it: without optimizer.zero_grad() the "

@@ -68,3 +68,14 @@ class TestWhatStillNearsTheTarget:
             theta -= 0.01 * slope
         found = gd.explain(table(rows, "step", "theta", "loss"), target=1.0)
         assert found.verdict == "wrong_basin"
+
+
+def test_a_loss_that_grows_is_not_healthy_because_the_value_is_at_its_target() -> None:
+    # (sigma^2 + theta^2 / 20) / 2 at rate 2.02: theta shrinks by 0.899 a step, sigma turns and
+    # grows by 1.02, of which only the loss shows something.
+    theta, sigma = 3 * 0.899 ** np.arange(900), 1e-3 * (-1.02) ** np.arange(900)
+    log = {"theta": theta, "loss": 0.5 * sigma**2 + 0.025 * theta**2}
+    assert gd.explain(log, target=0.0).verdict == "step_too_large"
+    assert gd.explain({name: column[:80] for name, column in log.items()}, target=0.0).verdict == (
+        "healthy"
+    )
