@@ -79,3 +79,20 @@ def test_a_loss_that_grows_is_not_healthy_because_the_value_is_at_its_target() -
     assert gd.explain({name: column[:80] for name, column in log.items()}, target=0.0).verdict == (
         "healthy"
     )
+
+
+class TestAscent:
+    @pytest.mark.parametrize(("noise", "rate"), [(1.0, 0.1), (1.0, 0.2), (3.0, 0.2)])
+    @pytest.mark.parametrize("lacks", [(), ("grad", "lr")])
+    def test_by_noisy_slopes_is_a_wrong_sign(
+        self, noise: float, rate: float, lacks: tuple[str, ...]
+    ) -> None:
+        log = batches(rate, noise, sign=1.0)
+        found = gd.explain({name: log[name] for name in log if name not in lacks}, target=1.0)
+        assert found.verdict == "wrong_gradient"
+
+    def test_is_not_a_swing_that_grows(self) -> None:
+        # Factor 1 - 2.02 a step.
+        theta = 1e-3 * (-1.02) ** np.arange(300)
+        log = {"theta": theta, "loss": theta**2}
+        assert gd.explain(log, target=0.0).verdict == "step_too_large"
