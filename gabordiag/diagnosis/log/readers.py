@@ -260,10 +260,7 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
         notes=(*notes, *left_out, *about),
         others=others,
     )
-    rates = log.lrs
-    # Rates of a range test rise by a factor, and not evenly, as to warm up.
-    is_geometric = rates is not None and rates[len(rates) // 2] ** 2 < 2 * rates[0] * rates[-1]
-    if not wanted and value_column is None and is_geometric:
+    if not wanted and value_column is None:
         _refuse_range_test(where, log)
     return log
 
@@ -357,6 +354,9 @@ def _filled(column: FloatArray) -> FloatArray:
 def _refuse_range_test(where: str, log: Log) -> None:
     losses, lrs = log.losses, log.lrs
     if lrs is None or not np.isfinite(lrs).all() or not lrs[-1] > _RANGE_TEST * lrs[0] > 0:
+        return
+    # They rise by a factor, and not evenly, as to warm up.
+    if lrs[len(lrs) // 2] ** 2 >= 2 * lrs[0] * lrs[-1]:
         return
     rises = np.diff(lrs)
     # A monitor may write the first rate twice.

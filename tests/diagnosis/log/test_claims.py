@@ -96,3 +96,12 @@ class TestAscent:
         theta = 1e-3 * (-1.02) ** np.arange(300)
         log = {"theta": theta, "loss": theta**2}
         assert gd.explain(log, target=0.0).verdict == "step_too_large"
+
+
+class TestReadAsWhatItIs:
+    @pytest.mark.parametrize("names", [("step", "loss", "lr"), ("step", "theta", "loss", "lr")])
+    def test_a_warm_up_is_a_run(self, names: tuple[str, ...]) -> None:
+        # Rates of (t + 1) / 3000: exp(-400 x 401 / 6000) of the way is left.
+        theta = np.exp(-np.cumsum(T + 1.0) / 3000)
+        log = {"step": T, "theta": theta, "loss": theta**2 + 1e-3, "lr": (T + 1) / 3000}
+        assert gd.explain(only(log, *names)).verdict == "healthy"
