@@ -228,7 +228,8 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
     alike = [n for n in free if f"grad_{n}" in columns or _NUMBER.sub("", n) == numbered != value]
     others = tuple(n for n in alike if n != value and not _is_constant(columns[n]))
     names = dict.fromkeys([*(wanted if value in wanted else [value]), loss])
-    keep, left_out = _rows(table, *names)
+    # Of several parameters all logs keep the same rows.
+    keep, left_out = _rows(table, *names, slope=None if wanted else gradient)
     rows = np.flatnonzero(keep)
     count = len(rows)
     if count == 0:
@@ -373,13 +374,14 @@ def _refuse_range_test(where: str, log: Log) -> None:
     )
 
 
-def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
+def _rows(table: Table, *names: str, slope: str | None = None) -> tuple[BoolArray, list[str]]:
     """Returns which rows (n,) are steps of the run, and what to report of the others.
 
     An empty cell is not a measurement, as where a validation row stands between training rows. But
     some writers, pandas among them, leave a NaN empty: cells that are empty from some row to the
     end, for longer than ever before, are where the run broke, unless the last line was cut off.
-    A NaN after which numbers follow did not end the run: a NaN cannot be descended from.
+    What is not finite and followed by numbers did not end the run: it cannot be descended from.
+    Nor did such a slope, where the value, the first of the names, stays: that step was skipped.
     """
     columns, marks = table.columns, table.marks
     for name in names:
@@ -400,7 +402,12 @@ def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
         keep |= ours
         first = next(name for name in names if marks[name][ours][0] == BLANK)
         notes.append(f"{first} is empty from some row to the end, which is read as NaN")
-    broken = keep & lacking
+    broken = keep & ~np.all([np.isfinite(columns[name]) for name in names], axis=0)
+    if slope is not None:
+        kept = np.flatnonzero(keep)
+        stays = np.append(np.diff(columns[names[0]][kept]) == 0, False)
+        given = marks[slope][kept] == NUMBER
+        broken[kept] |= stays & given & ~np.isfinite(columns[slope][kept])
     passing = broken & (rows < rows[keep & ~broken].max(initial=-1))
     keep &= ~passing
     left = int(((absent | another) & ~keep).sum())
@@ -410,7 +417,8 @@ def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
         without = f"{counted(left, 'row', 'rows')} without {' or '.join(names)}"
         notes.append(f"{without} left out{because}")
     if passing.any():
-        notes.append(f"NaN {int(passing.sum())} times on the way, after which the run went on")
+        count = counted(int(passing.sum()), "time", "times")
+        notes.append(f"NaN or infinite {count} on the way, after which the run went on")
     return keep, notes
 
 

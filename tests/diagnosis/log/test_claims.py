@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -105,3 +107,26 @@ class TestReadAsWhatItIs:
         theta = np.exp(-np.cumsum(T + 1.0) / 3000)
         log = {"step": T, "theta": theta, "loss": theta**2 + 1e-3, "lr": (T + 1) / 3000}
         assert gd.explain(only(log, *names)).verdict == "healthy"
+
+    @pytest.mark.parametrize("at", [0, 200])
+    def test_a_step_that_was_skipped_did_not_break_the_run(self, at: int) -> None:
+        # Three scaled slopes overflow, and their steps are left out.
+        count = np.where(at <= T, np.maximum(T - 3, np.minimum(T, at)), T)
+        theta = 1 + 4 * 0.95**count
+        slope = np.where((at <= T) & (at + 3 > T), math.inf, theta - 1)
+        log = {"step": T, "theta": theta, "loss": 0.5 * (theta - 1) ** 2, "grad": slope}
+        found = gd.explain(log, target=1.0)
+        assert found.verdict == "healthy"
+        assert found.notes == ("NaN or infinite 3 times on the way, after which the run went on",)
+        # The same slopes on the way of a value that did move.
+        log["theta"] = 1 + 4 * 0.95**T
+        assert gd.explain(log, target=1.0).verdict == "nonfinite_gradient"
+
+    @pytest.mark.parametrize("names", [("loss",), ("theta", "loss")])
+    def test_an_infinite_loss_that_passes_did_not_break_the_run(self, names: tuple[str]) -> None:
+        theta = 1 + 4 * 0.95**T
+        losses = 0.5 * (theta - 1) ** 2
+        losses[0] = math.inf
+        assert gd.explain(only({"theta": theta, "loss": losses}, *names)).verdict == "healthy"
+        losses[-5:] = math.inf
+        assert gd.explain(only({"theta": theta, "loss": losses}, *names)).verdict != "healthy"
