@@ -190,6 +190,8 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
     named = [n for n in free if _words(_NUMBER.sub("", n)) & _PARAMETER or f"grad_{n}" in columns]
     named += [name for name in own if name not in named]
     free.sort(key=lambda n: (n.lower() != "theta", _is_constant(columns[n]), n not in named))
+    settings, also = _settings(columns, free, free if wanted else named)
+    free = [name for name in free if name not in settings]
     value = _find(columns, value_column, ()) or next(iter(free), None)
     loss = asked or _loss_of(table, [*usable, *(n for n in columns if n not in usable)], value)
     if loss is None:
@@ -211,7 +213,7 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
             )
         read = [] if loss_column else _read_as(None, loss)
         unread = [f"no number could be read{unreadable}"] if unreadable else []
-        said = (*read, *found.notes, *unread)
+        said = (*read, *found.notes, *unread, *also)
         beside = _loss_of(table, [name for name in usable if _words(name) & _HELD_OUT], None)
         held = found if beside in (None, loss) else _pick(table, where, (beside, beside), [beside])
         return replace(
@@ -264,6 +266,17 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
     if not wanted and value_column is None:
         _refuse_range_test(where, log)
     return log
+
+
+def _settings(
+    columns: Mapping[str, FloatArray], free: list[str], named: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Returns the free columns if none changes or is said to be a parameter, and a note of it."""
+    found = [n for n in free if n not in named and _is_constant(columns[n])]
+    if not free or found != free or _find(columns, None, _GRAD):
+        return [], []
+    text = f"{_listed(found)} never changes and is read as a setting; if it is the parameter, "
+    return found, [f"{text}name it: --value-column '{found[0]}'"]
 
 
 def _own_parameters(names: list[str]) -> list[str]:

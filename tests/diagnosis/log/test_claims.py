@@ -130,3 +130,14 @@ class TestReadAsWhatItIs:
         assert gd.explain(only({"theta": theta, "loss": losses}, *names)).verdict == "healthy"
         losses[-5:] = math.inf
         assert gd.explain(only({"theta": theta, "loss": losses}, *names)).verdict != "healthy"
+
+    def test_a_setting_is_no_frozen_parameter(self) -> None:
+        log = {"step": T, "loss": 0.1 + np.exp(-T / 40), "dropout": np.full(400, 0.1)}
+        found = gd.explain(log)
+        assert found.verdict == "healthy"
+        assert "--value-column 'dropout'" in found.notes[0]
+        assert gd.explain(log, value_column="dropout").verdict == "no_gradient"
+        for name in ("theta", "parameter.1"):
+            named = {name if column == "dropout" else column: log[column] for column in log}
+            assert gd.explain(named).verdict == "no_gradient"
+        assert gd.explain({**log, "grad_dropout": np.zeros(400)}).verdict == "no_gradient"
