@@ -576,10 +576,11 @@ class _Judge(LogRun):
         if self.target is None or not self._progress() or self._surrounds_target():
             return None
         final, last = float(self.values[-1]), self.levels[2]
-        if abs(math.radians(final) - self.target) <= SAME_ANGLE * abs(self.target):
-            cure = "give --target and --period in the log's unit."
-            text = f"It settled at {final:.4g}, which in degrees is the target: {cure}"
-            return self._result("inconclusive", text)
+        for unit, other in ("degrees", math.radians(final)), ("radians", math.degrees(final)):
+            if abs(other - self.target) <= SAME_ANGLE * abs(self.target):
+                cure = "give --target and --period in the log's unit."
+                text = f"It settled at {final:.4g}, which in {unit} is the target: {cure}"
+                return self._result("inconclusive", text)
         passed = self._passed_target()
         if passed is not None:
             return passed

@@ -141,3 +141,18 @@ class TestReadAsWhatItIs:
             named = {name if column == "dropout" else column: log[column] for column in log}
             assert gd.explain(named).verdict == "no_gradient"
         assert gd.explain({**log, "grad_dropout": np.zeros(400)}).verdict == "no_gradient"
+
+
+@pytest.mark.parametrize(
+    ("unit", "target", "period"),
+    [("radians", 45.0, None), ("radians", 45.0, 180.0), ("degrees", math.pi / 4, None)],
+)
+def test_a_target_in_the_other_unit_of_angles_is_named(
+    unit: str, target: float, period: float | None
+) -> None:
+    theta = math.pi / 4 - 0.6 * 0.8 ** np.arange(150.0)
+    shown = theta if unit == "radians" else np.degrees(theta)
+    log = {"theta": shown, "loss": (theta - math.pi / 4) ** 2}
+    found = gd.explain(log, target=target, period=period)
+    assert found.verdict == "inconclusive"
+    assert f"which in {unit} is the target" in found.headline
