@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.choices import Number, plain
-from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
+from gabordiag.diagnosis.log.measures import CLEAR, NEUMANN, TREND, LogRun
 from gabordiag.diagnosis.log.readers import Source, read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
@@ -618,12 +618,18 @@ class _Judge(LogRun):
 
     def _settled(self) -> Explanation:
         begin, best, last = self.levels
-        products = self.lr_times_curvature
-        if not self._progress() and self.follows_value and products is not None:
+        products, gradients = self.lr_times_curvature, self.log.gradients
+        # A mean of many losses may be calm where the value is not.
+        is_calm = self._progress() and self.outcome != "erratic"
+        if products is not None and gradients is not None and not is_calm:
             known = products[np.isfinite(products)]
             evidence = {"lr_times_curvature": float(np.quantile(known, 0.9)) if known.size else 0.0}
-            if evidence["lr_times_curvature"] > PLAIN_LIMIT:
-                text = f"The loss does not fall{self._smaller_rate(evidence)}"
+            is_steep = evidence["lr_times_curvature"] > PLAIN_LIMIT
+            if is_steep and self.disorder(np.nan_to_num(gradients)) <= NEUMANN:
+                stays = "The loss does not fall"
+                if self._progress():
+                    stays = f"{self.log.value_name} does not settle, however calm the loss"
+                text = f"{stays}{self._smaller_rate(evidence)}"
                 return self._result("step_too_large", text, evidence)
         if not self._progress():
             text = (

@@ -156,3 +156,20 @@ def test_a_target_in_the_other_unit_of_angles_is_named(
     found = gd.explain(log, target=target, period=period)
     assert found.verdict == "inconclusive"
     assert f"which in {unit} is the target" in found.headline
+
+
+def test_a_smoothed_loss_does_not_hide_a_value_that_wanders() -> None:
+    # (theta^2 - 1)^2 at rate 0.38: L'' = 8 at +-1 allows 0.25.
+    theta, mean, rows = 0.3, 0.0, []
+    for step in range(400):
+        slope = 4 * theta * (theta**2 - 1)
+        mean = 0.98 * mean + 0.02 * (theta**2 - 1) ** 2
+        rows.append((step, theta, mean / (1 - 0.98 ** (step + 1)), slope, 0.38))
+        theta -= 0.38 * slope
+    log = table(rows, "step", "theta", "loss", "grad", "lr")
+    # As it falls after the first losses, or with a higher one before them.
+    for raised in (0.0, 2.0):
+        log["loss"] = log["loss"] + raised * np.exp(-T / 10)
+        found = gd.explain(log)
+        assert found.verdict == "step_too_large"
+        assert found.findings[0].evidence["lr_times_curvature"] > 2
