@@ -620,7 +620,8 @@ class _Judge(LogRun):
         begin, best, last = self.levels
         products, gradients = self.lr_times_curvature, self.log.gradients
         # A mean of many losses may be calm where the value is not.
-        is_calm = self._progress() and self.outcome != "erratic"
+        late = np.ptp(self.values[-len(self.last_losses) :])
+        is_calm = self._progress() and late <= WILD_SPREAD * np.ptp(self.values)
         if products is not None and gradients is not None and not is_calm:
             known = products[np.isfinite(products)]
             evidence = {"lr_times_curvature": float(np.quantile(known, 0.9)) if known.size else 0.0}
