@@ -478,7 +478,9 @@ class _Judge(LogRun):
             falls = falls or self.trend(away) > DECAYED * float(np.ptp(away)) / 3
         if self.outcome == "unfinished":
             falls = self.remaining() > self.parameter.tolerance
-        if self.outcome not in ("unfinished", "erratic") or not falls or self._has_decayed:
+        # Without a target the loss alone decides: another parameter may lower it.
+        is_open = self.target is None or self.outcome in ("unfinished", "erratic")
+        if not is_open or not falls or self._has_decayed:
             return None
         count = f"{len(self.losses)} {self.rows()}"
         if self.target is None:

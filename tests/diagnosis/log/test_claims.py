@@ -173,3 +173,14 @@ def test_a_smoothed_loss_does_not_hide_a_value_that_wanders() -> None:
         found = gd.explain(log)
         assert found.verdict == "step_too_large"
         assert found.findings[0].evidence["lr_times_curvature"] > 2
+
+
+def test_a_loss_that_another_parameter_lowers_still_goes_down() -> None:
+    # theta is there after 60 steps; 0.98^400 of the others' loss would be left, 0.998^400 is 0.45.
+    theta = 0.7 - 0.5 ** np.arange(400.0)
+    log = {"theta": theta, "loss": (theta - 0.7) ** 2 + 0.998**T}
+    found = gd.explain(log)
+    assert found.verdict == "healthy"
+    assert "still goes down" in found.headline
+    log["loss"] = (theta - 0.7) ** 2 + 0.95**T
+    assert "settled" in gd.explain(log).headline
