@@ -609,10 +609,13 @@ class _Judge(LogRun):
         if begin - best <= HOVERING * (last - best):
             cure = f"Try a smaller learning rate, {self.rate()}; if the loss rises with it too, "
             cure += "check the gradient's sign, and that the loss is minimised."
-        text = (
-            f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. {cure}"
-        )
+        text = f"{self._lowest_and_last()}: it left the better place. {cure}"
         return self._result("step_too_large", text, {"best": best, "last": last})
+
+    def _lowest_and_last(self) -> str:
+        row = int(np.argmin(self.losses))
+        lowest, last = float(self.losses[row]), float(self.losses[-1])
+        return f"It was at loss {lowest:.3g} at step {self.step(row)} and ended at {last:.3g}"
 
     def _doubt(self) -> float:
         """By so much the end may lie above the best tenth and be as low."""
@@ -642,9 +645,7 @@ class _Judge(LogRun):
             )
             return self._result("no_progress", text, {"begin": begin, "last": last})
         if min(last, float(self.last_losses.min())) - best > self._doubt():
-            row = int(np.argmin(self.losses))
-            text = f"The loss was {self.losses[row]:.3g} at step {self.step(row)}, rose again and "
-            text += f"ended at {self.losses[-1]:.3g}: keep the best step. Why it rose, the log "
+            text = f"{self._lowest_and_last()}: keep the best step. Why the loss rose, the log "
             return self._result("inconclusive", f"{text}does not show.")
         text = (
             f"Nothing looks wrong: the loss settled at {last:.3g}, the lowest of the log but for "

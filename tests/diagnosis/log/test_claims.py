@@ -184,3 +184,11 @@ def test_a_loss_that_another_parameter_lowers_still_goes_down() -> None:
     assert "still goes down" in found.headline
     log["loss"] = (theta - 0.7) ** 2 + 0.95**T
     assert "settled" in gd.explain(log).headline
+
+
+def test_losses_that_are_named_are_those_of_the_log() -> None:
+    # The first is the lowest; rate 1010 of 2e-3 (theta - 440): factor -1.02 a step.
+    theta = 440 - 140 * (-1.02) ** np.arange(100)
+    found = gd.explain({"theta": theta, "loss": 1e-3 * (theta - 440) ** 2}, target=440.0)
+    assert found.verdict == "step_too_large"
+    assert f"loss 19.6 at step 0 and ended at {19.6 * 1.02**198:.3g}" in found.headline
