@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.choices import Number, plain
-from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
+from gabordiag.diagnosis.log.measures import CLEAR, NEUMANN, TREND, LogRun
 from gabordiag.diagnosis.log.readers import Source, read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
@@ -30,7 +30,6 @@ SHORTEST_LOG = 20
 WILD_SPREAD = 0.3
 LOST = 0.5
 DESCENT = 0.02
-NEARING = 0.2
 PROGRESS = 0.01
 # The lowest of ten equal medians is expected 1.54 of their standard errors low, of a change's 1.1.
 LOWEST_OF_TEN = 1.1
@@ -173,8 +172,8 @@ class _Judge(LogRun):
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks in their order; the last one always applies."""
         return (
-            self._nonfinite, self._too_short, self._overflow, self._reached, self._frozen,
-            self._summed, self._climbing, self._growing, self._kink, self._repeating,
+            self._nonfinite, self._too_short, self._overflow, self._summed, self._climbing,
+            self._growing, self._reached, self._frozen, self._kink, self._repeating,
             self._hovering, self._wild, self._fallen_back, self._swinging, self._descending,
             self._stopped, self._resting_elsewhere, self._settled,
         )  # fmt: skip
@@ -297,7 +296,7 @@ class _Judge(LogRun):
             for slopes in (gradients, own)
         ]
         whole = float(np.abs(changes).sum())
-        if left[0] < whole or left[1] > SUMMED * whole:
+        if left[0] < whole or left[1] >= SUMMED * whole:
             return None
         text = (
             "Each logged gradient is the sum of all before it: without optimizer.zero_grad() the "
@@ -315,14 +314,13 @@ class _Judge(LogRun):
         way = int(away[-1]) + 2 if len(away) else 0
         if way < CLIMB_ROWS:
             return None
-        tenth = max(2, way // 10)
-        losses = self.losses[:way]
-        begin, end = float(np.median(losses[:tenth])), float(np.median(losses[-tenth:]))
-        ups = float(np.mean(np.diff(losses) > 0))
-        moves = self.moves[: way - 1]
-        turns = float(np.mean(np.diff(np.sign(moves)) != 0))
-        is_climb = end - begin > WILD_SPREAD * self.height and ups >= DESCENT_SHARE
-        if not is_climb or turns > 1 - ups:
+        parts = np.array_split(self.losses[:way], min(way, 10))
+        levels, moves = np.array([np.median(part) for part in parts]), self.moves[: way - 1]
+        begin, end = float(levels[0]), float(levels[-1])
+        # Shares of their paths that are left as way; noise between single rows hides a rise.
+        rises = (end - begin) / float(np.abs(np.diff(levels)).sum() or 1.0)
+        onward = abs(float(moves.sum())) / float(np.abs(moves).sum())
+        if end - begin <= WILD_SPREAD * self.height or min(rises, onward) < DESCENT_SHARE:
             return None
         lrs, gradients = self.log.lrs, self.log.gradients
         if self.stride != 1 and lrs is not None and gradients is not None:
@@ -330,9 +328,9 @@ class _Judge(LogRun):
             if np.median(np.abs(moves)) < step / 2:
                 # A step goes farther than a row: it swings between the rows.
                 return None
-        evidence = {"begin": begin, "end": end, "share_of_rises": ups}
+        evidence = {"begin": begin, "end": end, "share_of_rises": rises}
         text = (
-            f"The loss rises at nearly every step, from {begin:.3g} to {end:.3g}, and "
+            f"The loss rises from {begin:.3g} to {end:.3g} all the way, and "
             f"{self.log.value_name} moves one way: it climbs. Check the gradient's sign, and that "
             "the loss is minimised."
         )
@@ -477,10 +475,12 @@ class _Judge(LogRun):
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
         if self.target is not None:
             away = np.abs(self.parameter.offset(self.values, self.target))
-            falls = falls or self.trend(away) > NEARING * float(np.mean(away[-len(self.tail) :]))
+            falls = falls or self.trend(away) > DECAYED * float(np.ptp(away)) / 3
         if self.outcome == "unfinished":
             falls = self.remaining() > self.parameter.tolerance
-        if self.outcome not in ("unfinished", "erratic") or not falls or self._has_decayed:
+        # Without a target the loss alone decides: another parameter may lower it.
+        is_open = self.target is None or self.outcome in ("unfinished", "erratic")
+        if not is_open or not falls or self._has_decayed:
             return None
         count = f"{len(self.losses)} {self.rows()}"
         if self.target is None:
@@ -578,10 +578,11 @@ class _Judge(LogRun):
         if self.target is None or not self._progress() or self._surrounds_target():
             return None
         final, last = float(self.values[-1]), self.levels[2]
-        if abs(math.radians(final) - self.target) <= SAME_ANGLE * abs(self.target):
-            cure = "give --target and --period in the log's unit."
-            text = f"It settled at {final:.4g}, which in degrees is the target: {cure}"
-            return self._result("inconclusive", text)
+        for unit, other in ("degrees", math.radians(final)), ("radians", math.degrees(final)):
+            if abs(other - self.target) <= SAME_ANGLE * abs(self.target):
+                cure = "give --target and --period in the log's unit."
+                text = f"It settled at {final:.4g}, which in {unit} is the target: {cure}"
+                return self._result("inconclusive", text)
         passed = self._passed_target()
         if passed is not None:
             return passed
@@ -602,26 +603,39 @@ class _Judge(LogRun):
 
     def _fallen_back(self) -> Explanation | None:
         begin, best, last = self.levels
-        noise = (CLEAR + LOWEST_OF_TEN) * self.noise
-        if last - best <= max(noise, LOST * (begin - best), PROGRESS * abs(last)):
+        if last - best <= max(self._doubt(), LOST * (begin - best)):
             return None
         cure = f"Keep the best step, and try a smaller learning rate, {self.rate()}."
         if begin - best <= HOVERING * (last - best):
             cure = f"Try a smaller learning rate, {self.rate()}; if the loss rises with it too, "
             cure += "check the gradient's sign, and that the loss is minimised."
-        text = (
-            f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. {cure}"
-        )
+        text = f"{self._lowest_and_last()}: it left the better place. {cure}"
         return self._result("step_too_large", text, {"best": best, "last": last})
 
+    def _lowest_and_last(self) -> str:
+        row = int(np.argmin(self.losses))
+        lowest, last = float(self.losses[row]), float(self.losses[-1])
+        return f"It was at loss {lowest:.3g} at step {self.step(row)} and ended at {last:.3g}"
+
+    def _doubt(self) -> float:
+        """By so much the end may lie above the best tenth and be as low."""
+        return max((CLEAR + LOWEST_OF_TEN) * self.noise, PROGRESS * abs(self.levels[2]))
+
     def _settled(self) -> Explanation:
-        begin, _, last = self.levels
-        products = self.lr_times_curvature
-        if not self._progress() and self.follows_value and products is not None:
+        begin, best, last = self.levels
+        products, gradients = self.lr_times_curvature, self.log.gradients
+        # A mean of many losses may be calm where the value is not.
+        late = np.ptp(self.values[-len(self.last_losses) :])
+        is_calm = self._progress() and late <= WILD_SPREAD * np.ptp(self.values)
+        if products is not None and gradients is not None and not is_calm:
             known = products[np.isfinite(products)]
             evidence = {"lr_times_curvature": float(np.quantile(known, 0.9)) if known.size else 0.0}
-            if evidence["lr_times_curvature"] > PLAIN_LIMIT:
-                text = f"The loss does not fall{self._smaller_rate(evidence)}"
+            is_steep = evidence["lr_times_curvature"] > PLAIN_LIMIT
+            if is_steep and self.disorder(np.nan_to_num(gradients)) <= NEUMANN:
+                stays = "The loss does not fall"
+                if self._progress():
+                    stays = f"{self.log.value_name} does not settle, however calm the loss"
+                text = f"{stays}{self._smaller_rate(evidence)}"
                 return self._result("step_too_large", text, evidence)
         if not self._progress():
             text = (
@@ -630,6 +644,9 @@ class _Judge(LogRun):
                 "arrives."
             )
             return self._result("no_progress", text, {"begin": begin, "last": last})
+        if min(last, float(self.last_losses.min())) - best > self._doubt():
+            text = f"{self._lowest_and_last()}: keep the best step. Why the loss rose, the log "
+            return self._result("inconclusive", f"{text}does not show.")
         text = (
             f"Nothing looks wrong: the loss settled at {last:.3g}, the lowest of the log but for "
             "noise. Only the landscape shows whether a lower minimum exists."

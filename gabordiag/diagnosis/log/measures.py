@@ -386,18 +386,23 @@ class LogRun:
         # Of two medians, each with pi / 2 times the variance of a mean.
         return self.deviation * math.sqrt(math.pi / max(1, len(self.losses) // 10))
 
-    @cached_property
-    def follows_value(self) -> bool:
-        """Whether rows with nearly the same value have similar losses; in noise they have not.
+    def disorder(self, series: FloatArray) -> float:
+        """How little a series (n,) depends on the value: 0 for a function of it, 1 for noise.
 
         Von Neumann's ratio of the nearest fifth of all neighbours: the mean square of their changes
-        over twice the variance of all losses.
+        over twice the variance of the whole.
         """
         values = self.parameter.wrap(self.values)
         order = np.argsort(values, kind="stable")
         gaps = np.diff(values[order])
-        changes = np.diff(self.losses[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
-        return float(np.square(changes).mean()) <= NEUMANN * 2 * float(np.var(self.losses))
+        changes = np.diff(series[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
+        whole = 2 * float(np.var(series))
+        return float(np.square(changes).mean()) / whole if whole else 0.0
+
+    @cached_property
+    def follows_value(self) -> bool:
+        """Whether rows with nearly the same value have similar losses; in noise they have not."""
+        return self.disorder(self.losses) <= NEUMANN
 
     @cached_property
     def follows_itself(self) -> bool:

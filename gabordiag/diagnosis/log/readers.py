@@ -190,6 +190,8 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
     named = [n for n in free if _words(_NUMBER.sub("", n)) & _PARAMETER or f"grad_{n}" in columns]
     named += [name for name in own if name not in named]
     free.sort(key=lambda n: (n.lower() != "theta", _is_constant(columns[n]), n not in named))
+    settings, also = _settings(columns, free, free if wanted else named)
+    free = [name for name in free if name not in settings]
     value = _find(columns, value_column, ()) or next(iter(free), None)
     loss = asked or _loss_of(table, [*usable, *(n for n in columns if n not in usable)], value)
     if loss is None:
@@ -211,7 +213,7 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
             )
         read = [] if loss_column else _read_as(None, loss)
         unread = [f"no number could be read{unreadable}"] if unreadable else []
-        said = (*read, *found.notes, *unread)
+        said = (*read, *found.notes, *unread, *also)
         beside = _loss_of(table, [name for name in usable if _words(name) & _HELD_OUT], None)
         held = found if beside in (None, loss) else _pick(table, where, (beside, beside), [beside])
         return replace(
@@ -228,7 +230,8 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
     alike = [n for n in free if f"grad_{n}" in columns or _NUMBER.sub("", n) == numbered != value]
     others = tuple(n for n in alike if n != value and not _is_constant(columns[n]))
     names = dict.fromkeys([*(wanted if value in wanted else [value]), loss])
-    keep, left_out = _rows(table, *names)
+    # Of several parameters all logs keep the same rows.
+    keep, left_out = _rows(table, *names, slope=None if wanted else gradient)
     rows = np.flatnonzero(keep)
     count = len(rows)
     if count == 0:
@@ -260,12 +263,20 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
         notes=(*notes, *left_out, *about),
         others=others,
     )
-    rates = log.lrs
-    # Rates of a range test rise by a factor, and not evenly, as to warm up.
-    is_geometric = rates is not None and rates[len(rates) // 2] ** 2 < 2 * rates[0] * rates[-1]
-    if not wanted and value_column is None and is_geometric:
+    if not wanted and value_column is None:
         _refuse_range_test(where, log)
     return log
+
+
+def _settings(
+    columns: Mapping[str, FloatArray], free: list[str], named: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Returns the free columns if none changes or is said to be a parameter, and a note of it."""
+    found = [n for n in free if n not in named and _is_constant(columns[n])]
+    if not free or found != free or _find(columns, None, _GRAD):
+        return [], []
+    text = f"{_listed(found)} never changes and is read as a setting; if it is the parameter, "
+    return found, [f"{text}name it: --value-column '{found[0]}'"]
 
 
 def _own_parameters(names: list[str]) -> list[str]:
@@ -358,6 +369,9 @@ def _refuse_range_test(where: str, log: Log) -> None:
     losses, lrs = log.losses, log.lrs
     if lrs is None or not np.isfinite(lrs).all() or not lrs[-1] > _RANGE_TEST * lrs[0] > 0:
         return
+    # They rise by a factor, and not evenly, as to warm up.
+    if lrs[len(lrs) // 2] ** 2 >= 2 * lrs[0] * lrs[-1]:
+        return
     rises = np.diff(lrs)
     # A monitor may write the first rate twice.
     if rises[0] < 0 or not (rises[1:] > 0).all():
@@ -373,13 +387,14 @@ def _refuse_range_test(where: str, log: Log) -> None:
     )
 
 
-def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
+def _rows(table: Table, *names: str, slope: str | None = None) -> tuple[BoolArray, list[str]]:
     """Returns which rows (n,) are steps of the run, and what to report of the others.
 
     An empty cell is not a measurement, as where a validation row stands between training rows. But
     some writers, pandas among them, leave a NaN empty: cells that are empty from some row to the
     end, for longer than ever before, are where the run broke, unless the last line was cut off.
-    A NaN after which numbers follow did not end the run: a NaN cannot be descended from.
+    What is not finite and followed by numbers did not end the run: it cannot be descended from.
+    Nor did such a slope, where the value, the first of the names, stays: that step was skipped.
     """
     columns, marks = table.columns, table.marks
     for name in names:
@@ -400,7 +415,12 @@ def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
         keep |= ours
         first = next(name for name in names if marks[name][ours][0] == BLANK)
         notes.append(f"{first} is empty from some row to the end, which is read as NaN")
-    broken = keep & lacking
+    broken = keep & ~np.all([np.isfinite(columns[name]) for name in names], axis=0)
+    if slope is not None:
+        kept = np.flatnonzero(keep)
+        stays = np.append(np.diff(columns[names[0]][kept]) == 0, False)
+        given = marks[slope][kept] == NUMBER
+        broken[kept] |= stays & given & ~np.isfinite(columns[slope][kept])
     passing = broken & (rows < rows[keep & ~broken].max(initial=-1))
     keep &= ~passing
     left = int(((absent | another) & ~keep).sum())
@@ -410,7 +430,8 @@ def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
         without = f"{counted(left, 'row', 'rows')} without {' or '.join(names)}"
         notes.append(f"{without} left out{because}")
     if passing.any():
-        notes.append(f"NaN {int(passing.sum())} times on the way, after which the run went on")
+        count = counted(int(passing.sum()), "time", "times")
+        notes.append(f"NaN or infinite {count} on the way, after which the run went on")
     return keep, notes
 
 

@@ -133,7 +133,7 @@ def test_nan_on_the_way_did_not_end_the_run(tmp_path: Path) -> None:
     rows = [*SOUND[:20], "20,nan,nan", *SOUND[21:]]
     found = explain(write(tmp_path, table(rows)))
     assert found.verdict == "healthy"
-    assert found.notes == ("NaN 1 times on the way, after which the run went on",)
+    assert found.notes == ("NaN or infinite 1 time on the way, after which the run went on",)
 
 
 def test_unreadable_cell_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,194 @@
+"""What a verdict says of a log is true of it: logs made by a formula or a plain loop."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import gabordiag as gd
+
+Columns = dict[str, np.ndarray]
+T = np.arange(400)
+NOISE = np.random.default_rng(0).standard_normal(400)
+
+
+def table(rows: list[tuple[float, ...]], *names: str) -> Columns:
+    return dict(zip(names, np.array(rows).T, strict=True))
+
+
+def only(columns: Columns, *names: str) -> Columns:
+    return {name: columns[name] for name in names}
+
+
+class TestWhatWasGained:
+    # Down to 0.1 within 250 steps, of which the first loss says nothing; then up for good.
+    @pytest.mark.parametrize(
+        ("first", "after"), [(2.2, np.full(150, 1.1)), (200.0, np.linspace(0.1, 5, 150))]
+    )
+    def test_and_lost_again_is_not_the_lowest(self, first: float, after: np.ndarray) -> None:
+        fall = 0.1 + first * np.exp(-T[:250] / 30)
+        losses = np.concatenate([fall, after]) + 0.02 * NOISE
+        found = gd.explain({"step": T, "loss": losses})
+        assert found.verdict == "inconclusive"
+        row = int(np.argmin(losses))
+        assert f"{losses[row]:.3g} at step {row}" in found.headline
+        assert f"ended at {losses[-1]:.3g}" in found.headline
+
+    def test_and_kept_but_for_noise_is(self) -> None:
+        losses = 0.1 + 2.2 * np.exp(-T / 30) + 0.02 * NOISE
+        assert gd.explain({"step": T, "loss": losses}).verdict == "healthy"
+
+
+def batches(rate: float, noise: float, sign: float = -1.0, start: float = 4.0) -> Columns:
+    """Of (theta - 1)^2 / 20, each the mean of 8: its loss, its slope, and a step along it."""
+    random, theta, rows = np.random.default_rng(2), start, []
+    for step in range(len(T)):
+        off = theta - 1 + noise * random.standard_normal(8)
+        slope = 0.1 * float(np.mean(off))
+        rows.append((step, theta, 0.05 * float(np.mean(off**2)), slope, rate))
+        theta += sign * rate * slope
+    return table(rows, "step", "theta", "loss", "grad", "lr")
+
+
+class TestWhatStillNearsTheTarget:
+    @pytest.mark.parametrize("rate", [0.005, 0.01, 0.04])
+    @pytest.mark.parametrize("noise", [1.0, 3.0])
+    def test_has_not_settled(self, rate: float, noise: float) -> None:
+        # A share exp(-40 rate) of the way is left: 0.82, 0.67 or 0.2.
+        found = gd.explain(batches(rate, noise), target=1.0)
+        assert found.verdict == "step_too_small"
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_and_noise_in_another_minimum_has(self, seed: int) -> None:
+        # (theta^2 - 1)^2 from -2 comes to -1 with 1 - 0.01 x 8 a step.
+        random, theta, rows = np.random.default_rng(seed), -2.0, []
+        for step in range(len(T)):
+            slope = 4 * theta * (theta**2 - 1) + 0.5 * random.standard_normal()
+            rows.append((step, theta, (theta**2 - 1) ** 2 + 0.05 * random.standard_normal()))
+            theta -= 0.01 * slope
+        found = gd.explain(table(rows, "step", "theta", "loss"), target=1.0)
+        assert found.verdict == "wrong_basin"
+
+
+def test_a_loss_that_grows_is_not_healthy_because_the_value_is_at_its_target() -> None:
+    # (sigma^2 + theta^2 / 20) / 2 at rate 2.02: theta shrinks by 0.899 a step, sigma turns and
+    # grows by 1.02, of which only the loss shows something.
+    theta, sigma = 3 * 0.899 ** np.arange(900), 1e-3 * (-1.02) ** np.arange(900)
+    log = {"theta": theta, "loss": 0.5 * sigma**2 + 0.025 * theta**2}
+    assert gd.explain(log, target=0.0).verdict == "step_too_large"
+    assert gd.explain({name: column[:80] for name, column in log.items()}, target=0.0).verdict == (
+        "healthy"
+    )
+
+
+class TestAscent:
+    @pytest.mark.parametrize(("noise", "rate"), [(1.0, 0.1), (1.0, 0.2), (3.0, 0.2)])
+    @pytest.mark.parametrize("lacks", [(), ("grad", "lr")])
+    def test_by_noisy_slopes_is_a_wrong_sign(
+        self, noise: float, rate: float, lacks: tuple[str, ...]
+    ) -> None:
+        log = batches(rate, noise, sign=1.0)
+        found = gd.explain({name: log[name] for name in log if name not in lacks}, target=1.0)
+        assert found.verdict == "wrong_gradient"
+
+    def test_is_not_a_swing_that_grows(self) -> None:
+        # Factor 1 - 2.02 a step.
+        theta = 1e-3 * (-1.02) ** np.arange(300)
+        log = {"theta": theta, "loss": theta**2}
+        assert gd.explain(log, target=0.0).verdict == "step_too_large"
+
+
+class TestReadAsWhatItIs:
+    @pytest.mark.parametrize("names", [("step", "loss", "lr"), ("step", "theta", "loss", "lr")])
+    def test_a_warm_up_is_a_run(self, names: tuple[str, ...]) -> None:
+        # Rates of (t + 1) / 3000: exp(-400 x 401 / 6000) of the way is left.
+        theta = np.exp(-np.cumsum(T + 1.0) / 3000)
+        log = {"step": T, "theta": theta, "loss": theta**2 + 1e-3, "lr": (T + 1) / 3000}
+        assert gd.explain(only(log, *names)).verdict == "healthy"
+
+    @pytest.mark.parametrize("at", [0, 200])
+    def test_a_step_that_was_skipped_did_not_break_the_run(self, at: int) -> None:
+        # Three scaled slopes overflow, and their steps are left out.
+        count = np.where(at <= T, np.maximum(T - 3, np.minimum(T, at)), T)
+        theta = 1 + 4 * 0.95**count
+        slope = np.where((at <= T) & (at + 3 > T), math.inf, theta - 1)
+        log = {"step": T, "theta": theta, "loss": 0.5 * (theta - 1) ** 2, "grad": slope}
+        found = gd.explain(log, target=1.0)
+        assert found.verdict == "healthy"
+        assert found.notes == ("NaN or infinite 3 times on the way, after which the run went on",)
+        # The same slopes on the way of a value that did move.
+        log["theta"] = 1 + 4 * 0.95**T
+        assert gd.explain(log, target=1.0).verdict == "nonfinite_gradient"
+
+    @pytest.mark.parametrize("names", [("loss",), ("theta", "loss")])
+    def test_an_infinite_loss_that_passes_did_not_break_the_run(self, names: tuple[str]) -> None:
+        theta = 1 + 4 * 0.95**T
+        losses = 0.5 * (theta - 1) ** 2
+        losses[0] = math.inf
+        assert gd.explain(only({"theta": theta, "loss": losses}, *names)).verdict == "healthy"
+        losses[-5:] = math.inf
+        assert gd.explain(only({"theta": theta, "loss": losses}, *names)).verdict != "healthy"
+
+    def test_a_setting_is_no_frozen_parameter(self) -> None:
+        log = {"step": T, "loss": 0.1 + np.exp(-T / 40), "dropout": np.full(400, 0.1)}
+        found = gd.explain(log)
+        assert found.verdict == "healthy"
+        assert "--value-column 'dropout'" in found.notes[0]
+        assert gd.explain(log, value_column="dropout").verdict == "no_gradient"
+        for name in ("theta", "parameter.1"):
+            named = {name if column == "dropout" else column: log[column] for column in log}
+            assert gd.explain(named).verdict == "no_gradient"
+        assert gd.explain({**log, "grad_dropout": np.zeros(400)}).verdict == "no_gradient"
+
+
+@pytest.mark.parametrize(
+    ("unit", "target", "period"),
+    [("radians", 45.0, None), ("radians", 45.0, 180.0), ("degrees", math.pi / 4, None)],
+)
+def test_a_target_in_the_other_unit_of_angles_is_named(
+    unit: str, target: float, period: float | None
+) -> None:
+    theta = math.pi / 4 - 0.6 * 0.8 ** np.arange(150.0)
+    shown = theta if unit == "radians" else np.degrees(theta)
+    log = {"theta": shown, "loss": (theta - math.pi / 4) ** 2}
+    found = gd.explain(log, target=target, period=period)
+    assert found.verdict == "inconclusive"
+    assert f"which in {unit} is the target" in found.headline
+
+
+def test_a_smoothed_loss_does_not_hide_a_value_that_wanders() -> None:
+    # (theta^2 - 1)^2 at rate 0.38: L'' = 8 at +-1 allows 0.25.
+    theta, mean, rows = 0.3, 0.0, []
+    for step in range(400):
+        slope = 4 * theta * (theta**2 - 1)
+        mean = 0.98 * mean + 0.02 * (theta**2 - 1) ** 2
+        rows.append((step, theta, mean / (1 - 0.98 ** (step + 1)), slope, 0.38))
+        theta -= 0.38 * slope
+    log = table(rows, "step", "theta", "loss", "grad", "lr")
+    # As it falls after the first losses, or with a higher one before them.
+    for raised in (0.0, 2.0):
+        log["loss"] = log["loss"] + raised * np.exp(-T / 10)
+        found = gd.explain(log)
+        assert found.verdict == "step_too_large"
+        assert found.findings[0].evidence["lr_times_curvature"] > 2
+
+
+def test_a_loss_that_another_parameter_lowers_still_goes_down() -> None:
+    # theta is there after 60 steps; 0.98^400 of the others' loss would be left, 0.998^400 is 0.45.
+    theta = 0.7 - 0.5 ** np.arange(400.0)
+    log = {"theta": theta, "loss": (theta - 0.7) ** 2 + 0.998**T}
+    found = gd.explain(log)
+    assert found.verdict == "healthy"
+    assert "still goes down" in found.headline
+    log["loss"] = (theta - 0.7) ** 2 + 0.95**T
+    assert "settled" in gd.explain(log).headline
+
+
+def test_losses_that_are_named_are_those_of_the_log() -> None:
+    # The first is the lowest; rate 1010 of 2e-3 (theta - 440): factor -1.02 a step.
+    theta = 440 - 140 * (-1.02) ** np.arange(100)
+    found = gd.explain({"theta": theta, "loss": 1e-3 * (theta - 440) ** 2}, target=440.0)
+    assert found.verdict == "step_too_large"
+    assert f"loss 19.6 at step 0 and ended at {19.6 * 1.02**198:.3g}" in found.headline
