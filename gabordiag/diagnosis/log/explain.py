@@ -475,7 +475,9 @@ class _Judge(LogRun):
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
         if self.target is not None:
             away = np.abs(self.parameter.offset(self.values, self.target))
-            falls = falls or self.trend(away) > DECAYED * float(np.ptp(away)) / 3
+            # By chance noise may lead nearer in a third, hardly in the one before it as well.
+            nearer = min(map(self.trend, (away, away[: -max(1, len(away) // 3)])))
+            falls = falls or nearer > DECAYED * float(np.ptp(away)) / 3
         if self.outcome == "unfinished":
             falls = self.remaining() > self.parameter.tolerance
         # Without a target the loss alone decides: another parameter may lower it.

@@ -418,7 +418,8 @@ def _rows(table: Table, *names: str, slope: str | None = None) -> tuple[BoolArra
     broken = keep & ~np.all([np.isfinite(columns[name]) for name in names], axis=0)
     if slope is not None:
         kept = np.flatnonzero(keep)
-        stays = np.append(np.diff(columns[names[0]][kept]) == 0, False)
+        values = columns[names[0]][kept]
+        stays = np.append(values[1:] == values[:-1], False)
         given = marks[slope][kept] == NUMBER
         broken[kept] |= stays & given & ~np.isfinite(columns[slope][kept])
     passing = broken & (rows < rows[keep & ~broken].max(initial=-1))

@@ -63,8 +63,8 @@ def test_any_numbers(values: list[float], losses: list[float]) -> None:
     count = min(len(values), len(losses))
     pairs = list(zip(values[:count], losses[:count], strict=True))
     result = explain({"w": values[:count], "loss": losses[:count]})
-    # A NaN after which numbers follow ends no run.
-    sound = [index for index, pair in enumerate(pairs) if not any(map(math.isnan, pair))]
+    # A NaN or infinity after which numbers follow ends no run.
+    sound = [index for index, pair in enumerate(pairs) if all(map(math.isfinite, pair))]
     passed = set(range(max(sound, default=0))) - set(sound)
     assert result.steps == count - len(passed)
 
