@@ -485,9 +485,9 @@ def _is_constant(column: FloatArray) -> bool:
 def _counts(column: FloatArray) -> bool:
     """Whether a column numbers its rows: whole numbers, each as much larger than the last."""
     known = column[~np.isnan(column)]
-    rises = np.diff(known)
-    if len(rises) < 2 or not np.isfinite(rises).all():
+    if len(known) < 3 or not np.isfinite(known).all():
         return False
+    rises = np.diff(known)
     return bool(rises[0] >= 1 and (rises == rises[0]).all() and (known % 1 == 0).all())
 
 
