@@ -62,7 +62,7 @@ def test_any_table(tmp_path_factory: Any, text: str) -> None:
 def test_any_numbers(values: list[float], losses: list[float]) -> None:
     count = min(len(values), len(losses))
     pairs = list(zip(values[:count], losses[:count], strict=True))
-    result = explain({"w": values[:count], "loss": losses[:count]})
+    result = explain({"theta": values[:count], "loss": losses[:count]})
     # A NaN or infinity after which numbers follow ends no run.
     sound = [index for index, pair in enumerate(pairs) if all(map(math.isfinite, pair))]
     passed = set(range(max(sound, default=0))) - set(sound)
