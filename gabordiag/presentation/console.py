@@ -147,7 +147,8 @@ def _table(console: Console, block: Table, *, folds: bool = False) -> Renderable
     wraps_well = (folds or needs.minimum <= console.width) and console.width >= _WRAPPING
     if needs.maximum <= console.width or not wraps_well:
         return table if needs.maximum <= console.width else _stacked(block)
-    lines = console.render_lines(table, pad=False)
+    # A least width may make the table wider than it was asked to be.
+    lines = Segment.split_lines(console.render(table))
     return table if max(map(Segment.get_line_length, lines)) <= console.width else _stacked(block)
 
 

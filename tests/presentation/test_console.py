@@ -101,6 +101,16 @@ def test_a_wide_table_becomes_lines_on_a_narrow_terminal(runs: View) -> None:
     assert len(titles) == len(runs.result["runs"])
 
 
+@pytest.mark.parametrize("width", range(60, 101, 2))
+def test_a_table_of_long_words_is_whole_at_every_width(width: int) -> None:
+    place = "the start at encoder.0.weight[2,0,0,2] = -0.959, lr 0.02 for encoder.0.weight"
+    rows = (("works", "start and rate", place, "0.032 ± 0.02", "0.000333 ± 4e-05"),) * 2
+    table, file = Table(("", "remedy", "change", "loss before", "loss after"), rows), io.StringIO()
+    show_blocks(Console(file=file, width=width), [table])
+    assert said(file.getvalue()).count("4e-05") == 2
+    assert max(map(len, file.getvalue().splitlines())) <= width
+
+
 def test_a_path_is_one_line_however_long() -> None:
     console = Console(file=io.StringIO(), width=20, highlight=False)
     path = Path("/a/very/long/path/to [bold]somewhere[/bold]/run")
