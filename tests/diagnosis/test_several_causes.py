@@ -106,7 +106,7 @@ def test_a_rate_that_the_scan_beside_a_kink_refutes_is_too_large() -> None:
     hold = found.evidence["hold_lr"]
     assert hold is not None
     assert hold < 3.0
-    assert f"({hold:.3g})" in found.explanation
+    assert f" {hold:.3g}, up to which" in found.explanation
 
 
 def test_the_headline_says_what_there_is_to_say(caught: Facts) -> None:
