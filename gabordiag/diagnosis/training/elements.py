@@ -56,7 +56,7 @@ _NEAR_BOUND = 0.95
 _FACTOR = 2.5
 # Where the period is tried beside the element's own value: no special place.
 _BESIDE = 0.3713057
-# Losses a period apart agree to this part of what they vary.
+# Losses agree that differ by this part of what they vary: a period, or a tolerance, apart.
 _SAME_LOSS = 1e-3
 # Forward passes on a batch that all lines together may take, in optimizer steps of the run, and at
 # least so many batches.
@@ -560,7 +560,9 @@ def _gradient(element: Judged) -> Judgement | None:
         # At the very minimum a gradient may be zero.
         return None
     where, because = _place(cut)
-    is_level = abs(line.slope(here)) * element.parameter.tolerance <= 4 * line.noise(here)
+    # A grid's slope on top of a maximum that is not symmetric is small, and not zero.
+    rise = abs(line.slope(float(element.parameter.wrap(here)))) * element.parameter.tolerance
+    is_level = rise <= max(4 * line.noise(here), _SAME_LOSS * line.height)
     if cut is None and arrived and is_level:
         why = f"it stands where the loss is level{when}, and the gradient is zero"
         return Judgement("flat_start", evidence | where, why, "start it elsewhere")
