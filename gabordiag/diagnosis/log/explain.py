@@ -621,7 +621,9 @@ class _Judge(LogRun):
 
     def _doubt(self) -> float:
         """By so much the end may lie above the best tenth and be as low."""
-        return max((CLEAR + LOWEST_OF_TEN) * self.noise, PROGRESS * abs(self.levels[2]))
+        rounding = ROUNDINGS * float(np.finfo(np.float64).eps) * self.height
+        noise = (CLEAR + LOWEST_OF_TEN) * self.noise
+        return max(noise, PROGRESS * abs(self.levels[2]), rounding)
 
     def _settled(self) -> Explanation:
         begin, best, last = self.levels
