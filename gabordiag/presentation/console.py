@@ -145,11 +145,12 @@ def _table(console: Console, block: Table, *, folds: bool = False) -> Renderable
         table.add_row(*_cells(block, row))
     needs = Measurement.get(console, console.options.update(max_width=10_000), table)
     wraps_well = (folds or needs.minimum <= console.width) and console.width >= _WRAPPING
-    if needs.maximum <= console.width or not wraps_well:
-        return table if needs.maximum <= console.width else _stacked(block)
-    # A least width may make the table wider than it was asked to be.
-    lines = Segment.split_lines(console.render(table))
-    return table if max(map(Segment.get_line_length, lines)) <= console.width else _stacked(block)
+    fits = needs.maximum <= console.width
+    if not fits and wraps_well:
+        # A least width may make the table wider than it was asked to be.
+        lines = Segment.split_lines(console.render(table))
+        fits = max(map(Segment.get_line_length, lines)) <= console.width
+    return table if fits else _stacked(block)
 
 
 def _stacked(block: Table) -> RenderableType:
