@@ -197,7 +197,9 @@ def _finished(client: Any, under_way: dict[Any, Task]) -> Results:
                 "Start some; what is done is kept, go on with --resume.",
             ) from None
         return
-    for future in done:
+    while done:
+        # Held by nobody but here, so that the cluster forgets it when the next one comes.
+        future = done.pop()
         yield under_way.pop(future), future.result()
 
 

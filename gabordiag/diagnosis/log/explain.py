@@ -17,7 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.choices import Number, plain
-from gabordiag.diagnosis.log.measures import CLEAR, NEUMANN, TREND, LogRun
+from gabordiag.diagnosis.log.measures import (
+    CLEAR,
+    NEUMANN,
+    SHORTEST_LOG,
+    SMALLEST_ROUND,
+    TREND,
+    LogRun,
+)
 from gabordiag.diagnosis.log.readers import Source, read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
@@ -26,7 +33,6 @@ from gabordiag.results import Data, Finding, Result
 from gabordiag.wording import counted
 
 # What lies on both sides of each of these stands in the README of `diagnosis`.
-SHORTEST_LOG = 20
 WILD_SPREAD = 0.3
 LOST = 0.5
 DESCENT = 0.02
@@ -49,7 +55,7 @@ GUESSING, MOST_CLASSES = 2e-3, 5.0
 SAME_ANGLE = 0.01
 DECAYED = 0.1
 ROUNDINGS = 4
-SUMMED = 0.5
+SUMMED, CHANGING = 0.5, 3
 UNKNOWABLE = (
     "a log alone cannot show whether another minimum is in the way, whether the derivative is "
     "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
@@ -282,7 +288,17 @@ class _Judge(LogRun):
                 verdict, why = "step_too_small", f": lr x gradient is {step:.2g} at most, and "
                 why += f"the last digit of {value} {self.last_digit:.2g}: plain descent rounds "
                 why += "such steps away. Take a larger rate, or double precision."
+            elif lrs is not None and self._asked() < self.printed_digit / 2:
+                verdict, why = "inconclusive", f": all its steps together are {self._asked():.2g} "
+                why += (
+                    f"at most, and the log shows {self.printed_digit:g} and more. Log all digits."
+                )
         return self._result(verdict, f"{name} never moves{why}")
+
+    def _asked(self) -> float:
+        assert self.log.lrs is not None
+        assert self.log.gradients is not None
+        return float(np.nansum(np.abs(self.log.lrs * self.log.gradients)))
 
     def _summed(self) -> Explanation | None:
         """Gradients that add up: not they are the loss's slopes, but their changes are."""
@@ -296,14 +312,17 @@ class _Judge(LogRun):
             for slopes in (gradients, own)
         ]
         whole = float(np.abs(changes).sum())
-        if left[0] < whole or left[1] >= SUMMED * whole:
+        # Noise of batches hides that, and not of which gradients the value is a function.
+        noisy, changed = self.disorder(gradients), self.disorder(own)
+        are_sums = left[1] < SUMMED * whole <= SUMMED * left[0]
+        if not are_sums and not max(CHANGING * changed, SUMMED * NEUMANN) < noisy:
             return None
         text = (
             "Each logged gradient is the sum of all before it: without optimizer.zero_grad() the "
             f"steps drive {self.log.value_name} back and forth at any rate. Call it before every "
             "backward()."
         )
-        evidence = {"left_by_gradients": left[0] / whole, "left_by_changes": left[1] / whole}
+        evidence = {"disorder_of_gradients": noisy, "disorder_of_changes": changed}
         return self._result("wrong_gradient", text, evidence)
 
     def _climbing(self) -> Explanation | None:
@@ -370,6 +389,8 @@ class _Judge(LogRun):
     def _repeating(self) -> Explanation | None:
         if self.outcome != "running" and not self.repeat:
             return None
+        if self.outcome != "running" and self.are_batches:
+            return self._in_order()
         evidence = self._swing()
         products = self.lr_times_curvature
         if self.repeat and products is not None:
@@ -386,8 +407,26 @@ class _Judge(LogRun):
         else:
             losses = low if low == high else f"{low} to {high}"
             text = f"It repeats a cycle of {self.repeat} {self.rows()} (loss {losses})"
+            if not self.has_value and self.repeat >= SMALLEST_ROUND:
+                text += f", unless these are {self.repeat} batches in a fixed order"
             text += self._smaller_rate(evidence)
         return self._result("step_too_large", text, evidence)
+
+    def _in_order(self) -> Explanation | None:
+        """Batches in a fixed order, about the target if there is one."""
+        if not self._progress():
+            return None
+        if self.target is not None:
+            away = np.abs(self.parameter.offset(self.values, self.target))
+            if not (self._surrounds_target() or np.median(away) <= HOVERING * away.max()):
+                return None
+        losses = self.losses[-self.repeat :]
+        text = (
+            f"Healthy: the losses, {losses.min():.3g} to {losses.max():.3g}, repeat every "
+            f"{self.repeat} {self.rows()}, as those of batches in a fixed order do, and their mean "
+            "has settled. Shuffle the batches, or let the rate decay, to come nearer."
+        )
+        return self._result("healthy", text)
 
     def _hovering(self) -> Explanation | None:
         """Noise, or steps that do not shrink, about the target."""

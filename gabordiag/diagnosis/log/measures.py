@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from functools import cached_property
 
 import numpy as np
@@ -31,21 +32,27 @@ from gabordiag.dynamics.outcomes import (
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
 # What lies on both sides of each of these stands in the README of `diagnosis`.
+SHORTEST_LOG = 20
 WIDEST, LEAST = 10, 0.05
 LONG_TAIL = 200
 # A chaotic run of two or four bands jumps regularly, too.
 SAWTOOTH_ROWS = 5
-KINK_CHANGE, KINK_MATCH = 4, 0.2
+# Batches in a fixed order; a smooth minimum's cycles of three and more are wide.
+RIDING_ROUNDS, RIDING_FALL, RIDING_RISES = 3, 0.25, 0.2
+SMALLEST_ROUND, SMALL_CYCLE = 3, 0.15
+KINK_CHANGE, KINK_MATCH, KINK_DEPTH = 4, 0.2, 0.5
 EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
 VISIBLE = 1e-3
 # Of the nearest neighbours' changes; 1 for noise.
-NEUMANN = 0.5
+NEUMANN, ORDERLY = 0.5, 0.05
 # A nearest neighbour is off by two deviations of noise where a line is off by one.
 ANALOGUES, MOST_ANALOGUES = 0.4, 500
 PATTERN, CORRELATED = 0.9, 0.95
 CLEAR, TREND = 3, 2
 # Steps that have grown by so much over a run of unknown range.
 RUNAWAY = 1e6
+# Bits of float32's numbers, of float16's and bfloat16's; a round number has that many fewer.
+FLOAT32_DIGITS, FLOAT16_DIGITS, BFLOAT16_DIGITS, ROUND_DIGITS = 24, 11, 8, 3
 # What rows some steps apart may leave out.
 UNSEEN = {"cycle", "running", "unfinished", "erratic"}
 
@@ -59,6 +66,64 @@ def _scatter(part: FloatArray) -> tuple[float, float, float]:
     return -float(np.polyfit(rows, part, 1)[0]), energy, min(max(r, 0.0), CORRELATED)
 
 
+def _tip(x: tuple[float, float], losses: FloatArray, slopes: FloatArray) -> tuple[float, float]:
+    """Returns where two lines through (x, losses) meet, and the loss there."""
+    tip = losses[1] - losses[0] + slopes[0] * x[0] - slopes[1] * x[1]
+    place = float(tip / (slopes[0] - slopes[1]))
+    return place, float(losses[0] + slopes[0] * (place - x[0]))
+
+
+def _moved_by_one_row(log: Log) -> Log:
+    """Returns the log with every value beside its own loss, if it was logged after the step.
+
+    Then a step ends at the value beside its gradient, and does not begin there; without gradients
+    the losses depend on the values of the rows before, and not on those beside them.
+    """
+    values, slopes = log.values, log.gradients
+    if len(values) < SHORTEST_LOG or not (np.diff(log.steps) == 1).all():
+        return log
+    moves = np.diff(values)
+    if slopes is None:
+        here, before = _disorder(values, log.losses), _disorder(values[:-1], log.losses[1:])
+        is_after = before <= ORDERLY < NEUMANN < here
+    else:
+        steps = -slopes if log.lrs is None else -slopes * log.lrs
+        here, before = _correlation(moves, steps[:-1]), _correlation(moves, steps[1:])
+        is_after = here < CORRELATED < 1 - EQUAL_STEPS < before
+    if not is_after:
+        return log
+    note = (
+        f"each row holds {log.value_name} after its step and the loss before it: the values are "
+        "read one row earlier"
+    )
+    return replace(
+        log, values=values[:-1], losses=log.losses[1:], steps=log.steps[1:],
+        gradients=None if slopes is None else slopes[1:],
+        lrs=None if log.lrs is None else log.lrs[1:], notes=(*log.notes, note),
+    )  # fmt: skip
+
+
+def _correlation(one: FloatArray, other: FloatArray) -> float:
+    one, other = one.ravel(), other.ravel()
+    use = np.isfinite(one) & np.isfinite(other)
+    if not use.any() or np.ptp(one[use]) == 0 or np.ptp(other[use]) == 0:
+        return 0.0
+    return float(np.corrcoef(one[use], other[use])[0, 1])
+
+
+def _disorder(values: FloatArray, series: FloatArray) -> float:
+    """How little a series (n,) depends on the values: 0 for a function of them, 1 for noise.
+
+    Von Neumann's ratio of the nearest fifth of all neighbours: the mean square of their changes
+    over twice the variance of the whole.
+    """
+    order = np.argsort(values, kind="stable")
+    gaps = np.diff(values[order])
+    changes = np.diff(series[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
+    whole = 2 * float(np.var(series))
+    return float(np.square(changes).mean()) / whole if whole else 0.0
+
+
 class LogRun:
     """A log (n rows) as a run of which less is known, and what is measured on it.
 
@@ -68,6 +133,7 @@ class LogRun:
     """
 
     def __init__(self, log: Log, target: float | None, period: float | None) -> None:
+        log = _moved_by_one_row(log) if log.value_name else log
         self.log, self.target = log, target
         self.losses, self.values, self.has_value = log.losses, log.values, bool(log.value_name)
         self.last_losses = self.losses[-max(2, len(self.losses) // 3) :]
@@ -216,9 +282,8 @@ class LogRun:
             i, j = left[np.argmax(x[left])], right[np.argmin(x[right])]
             low, high, losses = float(x[i]), float(x[j]), self.tail_losses
             if self.kink_slope is not None:
-                # Where the sides of the V meet.
-                tip = losses[j] - losses[i] + slopes[i] * low - slopes[j] * high
-                low = high = float(np.clip(tip / (slopes[i] - slopes[j]), low, high))
+                tip, _ = _tip((low, high), losses[[i, j]], slopes[[i, j]])
+                low = high = float(np.clip(tip, low, high))
             return (self.tail[-1] + low, self.tail[-1] + high) if low <= high else None
         order = np.argsort(x, kind="stable")
         x, losses = x[order], self.tail_losses[order]
@@ -279,6 +344,39 @@ class LogRun:
         goes_on = len(self.losses) - 1 - self.jump_rows[-1] <= gaps[0]
         return int(gaps[0]) if goes_on else 0
 
+    @cached_property
+    def are_batches(self) -> bool:
+        """Whether what repeats are batches in a fixed order, and not steps that are too long.
+
+        Their pattern rides on the descent; or at the end the losses do not depend on the value as
+        on a minimum's two sides.
+        """
+        count, losses = self.repeat, self.losses
+        if not count:
+            return False
+        rounds = losses[len(losses) % count :].reshape(-1, count)
+        means = rounds.mean(axis=1)
+        if self._is_small_cycle():
+            return True
+        # A cycle on its way to its final form falls by less.
+        above = int(np.argmax(means - means[-1] <= RIDING_FALL * np.ptp(rounds, axis=1)))
+        if above < RIDING_ROUNDS:
+            return False
+        fall = np.diff(means[: above + 1])[:, None] / count * (np.arange(count) - (count - 1) / 2)
+        pattern = rounds[:above] - means[:above, None] - fall
+        rises = float(np.mean(np.diff(rounds[:above].ravel()) > 0))
+        return rises > RIDING_RISES and _correlation(pattern[:-1], pattern[1:]) > PATTERN
+
+    def _is_small_cycle(self) -> bool:
+        if not self.has_value or self.repeat < SMALLEST_ROUND:
+            return False
+        places = self.parameter.offset(self.tail[-self.repeat :], float(self.tail[-1]))
+        order = np.argsort(places)
+        changes = np.diff(self.tail_losses[-self.repeat :][order])
+        lowest = int(np.argmin(np.cumsum(changes))) + 1 if changes.min() < 0 else 0
+        is_dip = (changes[:lowest] <= 0).all() and (changes[lowest:] >= 0).all()
+        return bool(np.ptp(places) <= SMALL_CYCLE * float(np.ptp(self.values)) and not is_dip)
+
     def _find_jumps(self) -> tuple[Jump, ...]:
         losses, products = self.losses.tolist(), self.lr_times_curvature
         values = self.values[:, None] if self.has_value else np.full((len(losses), 1), math.nan)
@@ -303,10 +401,21 @@ class LogRun:
 
     @property
     def last_digit(self) -> float:
-        """The distance to the next number, in float32 if all values are such numbers."""
-        single = self.values.astype(np.float32)
-        kind = np.float32 if (single == self.values).all() else np.float64
-        return float(np.spacing(kind(abs(self.values[-1]))))
+        """The distance to the next number, in the least precision that has all of the values."""
+        _, exponent = math.frexp(self.values[-1])
+        for digits in (BFLOAT16_DIGITS, FLOAT16_DIGITS, FLOAT32_DIGITS):
+            scaled = np.ldexp(np.frexp(self.values)[0], digits)
+            # A few digits may be those of a round start, in single precision.
+            is_round = digits < FLOAT32_DIGITS and not (scaled % 2**ROUND_DIGITS).any()
+            if (scaled == np.round(scaled)).all() and not is_round:
+                return math.ldexp(1.0, exponent - digits)
+        return float(np.spacing(abs(self.values[-1])))
+
+    @property
+    def printed_digit(self) -> float:
+        """The last decimal place that the log shows of any value."""
+        places = (Decimal(repr(value)).as_tuple().exponent for value in set(self.values.tolist()))
+        return 10.0 ** min(place for place in places if isinstance(place, int))
 
     @property
     def spread(self) -> float:
@@ -351,22 +460,33 @@ class LogRun:
         a = int(np.argmax(np.where(left, x, -np.inf)))
         b = int(np.argmin(np.where(right, x, np.inf)))
         gap, change, bend = x[b] - x[a], slopes[b] - slopes[a], math.nan
-        for near, side in ((a, left), (b, right)):
-            away = np.abs(x[side] - x[near])
-            far = away > EQUAL_STEPS * float(np.ptp(tail))
-            if far.any():
-                bends = np.abs(slopes[side] - slopes[near])[far] / away[far]
+        sides = slopes[[a, b]] if self.log.gradients is not None else np.full(2, math.nan)
+        for k, (near, side) in enumerate(((a, left), (b, right))):
+            away = np.abs(x - x[near])
+            far = np.flatnonzero(side & (away > EQUAL_STEPS * float(np.ptp(tail))))
+            if len(far):
+                bends = np.abs(slopes[far] - slopes[near]) / away[far]
                 bend = float(np.fmax(bend, bends.max()))
+                next_to = far[np.argmin(away[far])]
+                if self.log.gradients is None:
+                    rise = self.losses[next_to] - self.losses[near]
+                    sides[k] = rise / (x[next_to] - x[near])
         # With a single value on either side nothing is known of the slope beside.
         is_kink = gap > 0 and change > KINK_CHANGE * bend * gap
+        if is_kink and self.losses.min() >= 0:
+            # A parabola's slopes lead as far below its minimum as its losses lie above it. Near a
+            # root's zero the losses are exact to a root of the rounding.
+            sides = np.where(np.isnan(sides), -sides[::-1], sides)
+            _, tip = _tip((x[a], x[b]), self.losses[[a, b]], sides)
+            rounding = math.sqrt(np.finfo(np.float64).eps) * self.height
+            is_kink &= not tip < -KINK_DEPTH * self.losses[[a, b]].max() - rounding
         if self.log.gradients is None:
             # Equal on each side, from several places there.
-            sides = [side[-len(tail) :] for side in (left, right)]
             steps = slopes[-len(tail) :]
             even = all(
                 np.ptp(steps[side]) <= EQUAL_STEPS * abs(steps[side][0])
                 and np.ptp(tail[side]) > EQUAL_STEPS * np.ptp(tail)
-                for side in sides
+                for side in (left[-len(tail) :], right[-len(tail) :])
             )
             is_kink &= even or abs(slopes[a] + slopes[b]) <= KINK_MATCH * change
         return float(change) / 2 if is_kink else None
@@ -387,17 +507,8 @@ class LogRun:
         return self.deviation * math.sqrt(math.pi / max(1, len(self.losses) // 10))
 
     def disorder(self, series: FloatArray) -> float:
-        """How little a series (n,) depends on the value: 0 for a function of it, 1 for noise.
-
-        Von Neumann's ratio of the nearest fifth of all neighbours: the mean square of their changes
-        over twice the variance of the whole.
-        """
-        values = self.parameter.wrap(self.values)
-        order = np.argsort(values, kind="stable")
-        gaps = np.diff(values[order])
-        changes = np.diff(series[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
-        whole = 2 * float(np.var(series))
-        return float(np.square(changes).mean()) / whole if whole else 0.0
+        """How little a series (n,) depends on the value: 0 for a function of it, 1 for noise."""
+        return _disorder(self.parameter.wrap(self.values), series)
 
     @cached_property
     def follows_value(self) -> bool:

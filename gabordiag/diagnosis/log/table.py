@@ -49,6 +49,8 @@ _METRIC = re.compile(r"\d{13} (\S+) (-?\d+)(?: .*)?\s*$")
 _METRIC_START = 200
 # How deep in one JSON value rows are looked for, and how long a value, held whole, may be.
 _DEEPEST, _LARGEST_JSON = 3, 64 * 2**20
+# A single number as an array or a tensor prints it.
+_PRINTED = re.compile(r"(?:(?:tensor|array|np\.float\d+)\(|\[)\[*([^\[\](),]+)\]*(?:,.*)?\)?")
 # Tried in this order where they occur equally often.
 _SEPARATORS = (",", ";", "\t")
 _JSON = ("{", "[")
@@ -324,6 +326,8 @@ class _Lines:
 def _number(cell: Any, decimal_comma: bool) -> float | None:
     if decimal_comma and isinstance(cell, str):
         cell = cell.replace(",", ".")
+    if isinstance(cell, str) and (printed := _PRINTED.fullmatch(cell.strip())):
+        cell = printed[1]
     try:
         return None if isinstance(cell, bool) else float(cell)
     except (TypeError, ValueError, OverflowError):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,3 +196,163 @@ def test_losses_that_are_named_are_those_of_the_log() -> None:
     found = gd.explain({"theta": theta, "loss": 1e-3 * (theta - 440) ** 2}, target=440.0)
     assert found.verdict == "step_too_large"
     assert f"loss 19.6 at step 0 and ended at {19.6 * 1.02**198:.3g}" in found.headline
+
+
+def descent(
+    slope: Callable[[float], float], loss: Callable[[float], float], start: float, rate: float
+) -> Columns:
+    """A plain loop, logged before each step; the value after the last one is not in it."""
+    theta, rows = start, []
+    for step in range(len(T)):
+        rows.append((step, theta, loss(theta), slope(theta), rate))
+        theta -= rate * slope(theta)
+    return table(rows, "step", "theta", "loss", "grad", "lr")
+
+
+def late(columns: Columns) -> Columns:
+    """The same, but the value was logged after the step."""
+    moved = {name: column[:-1] for name, column in columns.items()}
+    return moved | {"theta": columns["theta"][1:]}
+
+
+COSINE = (lambda t: 2 * math.sin(2 * t), lambda t: 1 - math.cos(2 * t), -0.685)
+ANGLE = (
+    lambda t: math.sqrt(2) * math.cos(t) * math.copysign(1, math.sin(t)),
+    lambda t: math.sqrt(1 - math.cos(2 * t)),
+    -0.985,
+)
+WELLS = (lambda t: 4 * t**3 - 4 * t, lambda t: (t * t - 1) ** 2, 0.1)
+
+
+class TestValuesLoggedAfterTheStep:
+    @pytest.mark.parametrize(
+        ("function", "rate", "verdict"),
+        [(COSINE, 0.6, "step_too_large"), (COSINE, 0.75, "step_too_large"),
+         (WELLS, 0.3, "step_too_large"), (ANGLE, 0.1, "kink"), (ANGLE, 0.137, "kink")],
+    )  # fmt: skip
+    @pytest.mark.parametrize("names", [("grad", "lr"), ("grad",)])
+    def test_are_judged_beside_their_losses(
+        self, function: tuple[Any, Any, float], rate: float, verdict: str, names: tuple[str, ...]
+    ) -> None:
+        log = only(descent(*function, rate), "step", "theta", "loss", *names)
+        before, after = gd.explain(log), gd.explain(late(log))
+        assert before.verdict == after.verdict == verdict
+        assert before.headline == after.headline
+        assert not any("one row earlier" in note for note in before.notes)
+        assert any("one row earlier" in note for note in after.notes)
+
+    def test_without_gradients_the_losses_show_it(self) -> None:
+        # A chaotic run: every value has another loss than the one beside it.
+        log = only(descent(COSINE[0], COSINE[1], 0.3, 1.4), "theta", "loss")
+        before, after = gd.explain(log), gd.explain(late(log))
+        assert before.verdict == after.verdict == "step_too_large"
+        assert (len(before.notes), len(after.notes)) == (0, 1)
+
+
+class TestALossThatIsNeverNegative:
+    @pytest.mark.parametrize("names", [("grad", "lr"), ("grad",), ()])
+    def test_has_no_kink_whose_sides_meet_below_zero(self, names: tuple[str, ...]) -> None:
+        # At +-0.75 of this cycle the cosine is nearly as steep all around, as a V is.
+        log = only(descent(*COSINE, 0.75), "theta", "loss", *names)
+        assert gd.explain(log).verdict == "step_too_large"
+
+    def test_nor_where_steps_have_one_length(self) -> None:
+        steps = descent(lambda t: math.copysign(1, t), lambda t: t * t, -2.03, 0.1)
+        assert gd.explain(only(steps, "theta", "loss")).verdict == "step_too_large"
+
+
+def in_order(count: int, rate: float, rows: int = 600) -> Columns:
+    """Squares (theta x - y)^2 / 2 of one pair at a time, always in the same order."""
+    random, theta, log = np.random.default_rng(1), -1.0, []
+    x = random.uniform(0.5, 1.5, count)
+    y = 0.8 * x + 0.3 * random.standard_normal(count)
+    for step in range(rows):
+        off = theta * x[step % count] - y[step % count]
+        log.append((step, theta, off**2 / 2, off * x[step % count], rate))
+        theta -= rate * off * x[step % count]
+    return table(log, "step", "theta", "loss", "grad", "lr")
+
+
+class TestBatchesInAFixedOrder:
+    # Each shrinks the error by 1 - rate x^2, x^2 at most 2.25: far from the bound. Two that differ
+    # by less than one step changes them are left as a cycle of two.
+    @pytest.mark.parametrize(
+        ("count", "rate"),
+        [(2, 0.03), *((n, r) for n in (4, 8, 16) for r in (0.03, 0.1))],
+    )
+    @pytest.mark.parametrize("names", [("grad", "lr"), ()])
+    def test_are_no_cycle(self, count: int, rate: float, names: tuple[str, ...]) -> None:
+        found = gd.explain(only(in_order(count, rate), "step", "theta", "loss", *names))
+        assert found.verdict == "healthy"
+        assert f"repeat every {count} steps" in found.headline
+
+    def test_nor_where_the_loss_alone_rides_down_with_them(self) -> None:
+        assert gd.explain(only(in_order(4, 0.03), "step", "loss")).verdict == "healthy"
+
+    def test_a_cycle_of_the_loss_alone_leaves_them_open(self) -> None:
+        found = gd.explain(only(in_order(8, 0.5), "step", "loss"))
+        assert "unless these are 8 batches" in found.headline
+
+    def test_a_bounce_of_three_and_more_is_one(self) -> None:
+        # Of momentum across a V: within 0.15 of its way, and as its loss has it.
+        theta, speed, rows = -3.0, 0.0, []
+        for step in range(400):
+            rows.append((step, theta, abs(theta)))
+            speed = 0.5 * speed + math.copysign(1, theta)
+            theta -= 0.1 * speed
+        assert gd.explain(table(rows, "step", "theta", "loss")).verdict in (
+            "kink",
+            "step_too_large",
+        )
+
+
+class TestAForgottenZeroGrad:
+    @pytest.mark.parametrize("noise", [0.1, 0.3, 1.0])
+    @pytest.mark.parametrize("rate", [0.003, 0.01, 0.05, 0.2])
+    def test_is_seen_through_the_noise_of_batches(self, noise: float, rate: float) -> None:
+        log = self.loop(noise, rate, keep=1.0)
+        assert gd.explain(log).verdict == "wrong_gradient"
+        # The same with it, and with momentum.
+        assert gd.explain(self.loop(noise, rate, keep=0.0)).verdict != "wrong_gradient"
+        assert gd.explain(self.loop(noise, rate, keep=0.9)).verdict != "wrong_gradient"
+
+    def loop(self, noise: float, rate: float, keep: float) -> Columns:
+        random, theta, speed, rows = np.random.default_rng(5), 2.0, 0.0, []
+        for step in range(len(T)):
+            off = theta - 1 + noise * random.standard_normal(8)
+            speed = keep * speed + float(off.mean())
+            logged = speed if keep == 1 else float(off.mean())
+            rows.append((step, theta, float((off**2).mean()) / 2, logged, rate))
+            theta -= rate * speed
+        return table(rows, "step", "theta", "loss", "grad", "lr")
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "verdict", "words"),
+    [(0.78515625, 1e-3, "step_too_small", "0.0039"),  # of bfloat16: 201 / 256
+     (0.7841796875, 1e-4, "step_too_small", "0.00049"),  # of float16: 803 / 1024
+     (0.7853981852531433, 1e-8, "step_too_small", "6e-08"),  # of float32
+     (0.785, 1e-6, "inconclusive", "Log all digits"),
+     (0.785123456, 1e-6, "no_gradient", "the optimizer does not hold it")],
+)  # fmt: skip
+def test_what_never_moves_may_be_below_the_last_digit(
+    value: float, step: float, verdict: str, words: str
+) -> None:
+    # The gradient of (theta - 2)^2 / 2 at this value; each step is the rate's.
+    slope = np.full(100, value - 2)
+    log = {"theta": np.full(100, value), "loss": slope**2 / 2, "grad": slope}
+    found = gd.explain(log | {"lr": np.full(100, step / abs(value - 2))})
+    assert found.verdict == verdict
+    assert words in found.headline
+
+
+@pytest.mark.parametrize(
+    "form", ["tensor({})", "tensor({}, requires_grad=True)", "tensor([{}])", "[{}]", "[[{}]]",
+             "np.float64({})", "array([{}], dtype=float32)"],
+)  # fmt: skip
+def test_numbers_are_read_as_arrays_print_them(form: str, tmp_path: Path) -> None:
+    theta = 0.3 * (-1.0) ** np.arange(40)
+    rows = [(form.format(x), form.format(round(math.sin(x) ** 2, 4))) for x in theta.tolist()]
+    with (tmp_path / "log.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("theta", "loss"), *rows])
+    assert gd.explain(tmp_path / "log.csv").period == 2
