@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gabordiag.checks.graph import Cut, ValueTracer, custom_backward, tensors_in, use_in_init
+from gabordiag.checks.graph import Cut, ValueTracer, custom_backward, use_in_init
 from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.evaluation import OwnObjective, tensors_in
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import ModuleLoss
 from gabordiag.own.numeric import (
@@ -207,7 +207,7 @@ def _fingerprint(value: Any) -> int:
 def trace(objective: OwnObjective, value: float) -> tuple[ValueTracer, Tensor]:
     """Follows the value through one forward pass; returns the tracer and the loss."""
     leaves = objective.evaluator.leaves(value)
-    tracer = ValueTracer(leaves.parameter, leaves.tensors)
+    tracer = ValueTracer(leaves.parameter, leaves.index, leaves.tensors)
     with objective.streams(), tracer.watching():
         loss = objective.evaluator.run(leaves)
     return tracer, loss

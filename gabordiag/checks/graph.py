@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from gabordiag.own.evaluation import UserObjective, graph_nodes
+from gabordiag.own.evaluation import UserObjective, graph_nodes, tensors_in
 from gabordiag.own.loading import Location, calling_location, location_evidence, user_code
 
 Call = Callable[..., Any]
@@ -126,7 +126,7 @@ class Cut:
 
 
 class ValueTracer(TorchFunctionMode):
-    """Follows the value of one leaf through a forward pass.
+    """Follows the value of one leaf, of which a number is asked for, through a forward pass.
 
     It keeps where the value was turned into something other than a tensor (`escapes`), clamps that
     hold it, and roundings, in their order (`events`, with their results), and every place where
@@ -134,13 +134,13 @@ class ValueTracer(TorchFunctionMode):
     cut say what is written to.
     """
 
-    def __init__(self, leaf: Tensor, names: Mapping[str, Tensor]) -> None:
+    def __init__(self, leaf: Tensor, index: int, names: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.escapes: list[Cut] = []
         self.events: list[tuple[Cut, Tensor]] = []
         self.cuts: list[Cut] = []
         self.is_used = False
-        self._leaf = leaf
+        self._leaf, self._index = leaf, index
         self._names = {id(tensor): name for name, tensor in names.items()}
         self._names_by_memory = {_memory(tensor): name for name, tensor in names.items()}
         # Tensors are kept, so that neither their memory nor their id is given to another.
@@ -171,7 +171,11 @@ class ValueTracer(TorchFunctionMode):
             else:
                 if name in _STEPS:
                     self.events.append((Cut("step", calling_location(frame), name), result))
-                if name in _CLAMPS and isinstance(result, Tensor) and _all_moved(inputs[0], result):
+                if (
+                    name in _CLAMPS
+                    and isinstance(result, Tensor)
+                    and self._holds(inputs[0], result)
+                ):
                     self.events.append((Cut("clamp", calling_location(frame), name), result))
                 self._follow(name, linked, earlier, result, frame)
         return result
@@ -185,6 +189,22 @@ class ValueTracer(TorchFunctionMode):
         if tensor is self._leaf:
             return True
         return tensor.grad_fn is not None and self._leads_to_leaf(tensor.grad_fn)
+
+    def _holds(self, before: Tensor, after: Tensor) -> bool:
+        """Whether what depends on the number, of a clamp's input, lay outside its limits."""
+        if before.shape != after.shape:
+            return False
+        moved = before.detach() != after.detach()
+        if before is after or not self.is_linked(before) or bool(moved.all()):
+            return before is after or bool(moved.all())
+        # With irrational weights the parts of a sum cancel each other only where all are zero.
+        weights = torch.arange(1, before.numel() + 1).to(before).sqrt().reshape(before.shape)
+        slopes = []
+        for part in (moved, ~moved):
+            total = (before * weights * part).sum()
+            (slope,) = torch.autograd.grad(total, self._leaf, retain_graph=True, allow_unused=True)
+            slopes.append(0.0 if slope is None else float(slope.reshape(-1)[self._index]))
+        return slopes[0] != 0 == slopes[1]
 
     def cut_of(self, tensor: Tensor) -> Cut | None:
         """Returns where the graph of a tensor that carries the value was cut, if it was."""
@@ -282,30 +302,12 @@ class ValueTracer(TorchFunctionMode):
         return self._linked_nodes[node]
 
 
-def _all_moved(before: Tensor, after: Tensor) -> bool:
-    """Whether no element of a clamp's input lay inside its limits."""
-    if before.shape != after.shape:
-        return False
-    return before is after or bool((before.detach() != after.detach()).all())
-
-
 def _memory(tensor: Tensor) -> int:
     try:
         return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):
         # Sparse tensors have no storage of their own.
         return id(tensor)
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Returns the tensors in nested lists, tuples and dictionaries, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [tensor for part in value for tensor in tensors_in(part)]
-    return []
 
 
 def operation_name(func: Call) -> str:

@@ -7,7 +7,8 @@ it costs is known beforehand: a grid, and three more evaluations at every extrem
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,10 @@ from gabordiag.objective.space import FloatArray, Parameter
 # Places of a grid. An orientation's is one of 3 degrees.
 POINTS = 60
 
+# Between a grid's places a slope that is so many times the steepest from one to the next is of what
+# the grid misses. Looked for at so many places, at this part of the spacing; finer grids have so
+# many times the places.
+_STEEPER, _PROBES, _BESIDE, _FINER = 2.5, 12, 16, 8
 # Index of a line and values on it -> losses (n, batches).
 Evaluate = Callable[[Sequence[tuple[int, FloatArray]]], list[FloatArray]]
 
@@ -28,7 +33,8 @@ Evaluate = Callable[[Sequence[tuple[int, FloatArray]]], list[FloatArray]]
 class SampledLine:
     """The loss along a parameter at a grid (n,): of the batches (n, batches), and their mean.
 
-    Losses are rounded to `eps`, relative.
+    Losses are rounded to `eps`, relative. Unresolved is what is steeper between the places than
+    from one to the next.
     """
 
     values: FloatArray
@@ -36,6 +42,7 @@ class SampledLine:
     batches: FloatArray
     landscape: Landscape
     eps: float
+    is_resolved: bool = True
 
     @property
     def height(self) -> float:
@@ -69,22 +76,31 @@ def rounding(eps: float, losses: npt.ArrayLike) -> float:
     return 8 * eps * float(np.max(sizes, where=np.isfinite(sizes), initial=0.0))
 
 
-def grid_of(parameter: Parameter, own: float) -> FloatArray:
+def grid_of(parameter: Parameter, own: float, points: int = POINTS) -> FloatArray:
     """Returns the values of a grid over the range, which holds the parameter's own value."""
     if parameter.period is not None:
-        return np.sort(parameter.wrap(own + parameter.period / POINTS * np.arange(POINTS)))
-    return np.unique(np.append(np.linspace(parameter.low, parameter.high, POINTS), own))
+        return np.sort(parameter.wrap(own + parameter.period / points * np.arange(points)))
+    return np.unique(np.append(np.linspace(parameter.low, parameter.high, points), own))
 
 
 def sample_lines(
-    parameters: Sequence[Parameter], own: Sequence[float], evaluate: Evaluate, eps: float
+    parameters: Sequence[Parameter], own: Sequence[float], evaluate: Evaluate, eps: float, most: int
 ) -> list[SampledLine]:
     """Returns the lines of several parameters, in the coordinates that are moved.
 
-    Each grid holds the parameter's own value; losses are rounded to `eps`, relative.
+    Each grid holds the parameter's own value; losses are rounded to `eps`, relative. A line that
+    its grid does not resolve gets a finer one, of at most so many places.
     """
     grids = [grid_of(parameter, value) for parameter, value in zip(parameters, own, strict=True)]
     found = evaluate(list(enumerate(grids)))
+    # Beyond where a model breaks, losses are infinite.
+    with np.errstate(invalid="ignore"):
+        unresolved, points = _unresolved(grids, found, range(len(grids)), evaluate, eps), POINTS
+        while unresolved and (points := points * _FINER) <= most:
+            finer = {i: grid_of(parameters[i], own[i], points) for i in unresolved}
+            for index, losses in zip(finer, evaluate(list(finer.items())), strict=True):
+                grids[index], found[index] = finer[index], losses
+            unresolved = _unresolved(grids, found, unresolved, evaluate, eps)
     means = [losses.mean(axis=1) for losses in found]
     extrema = [_extrema(p, g, m) for p, g, m in zip(parameters, grids, means, strict=True)]
     # Of every extremum three losses half a spacing apart, those of a line at once.
@@ -94,17 +110,52 @@ def sample_lines(
         if rows
     ]
     answers = iter(evaluate(asked))
-    lines = []
+    lines: list[SampledLine] = []
     for parameter, grid, losses, mean, rows in zip(
         parameters, grids, found, means, extrema, strict=True
     ):
         beside = next(answers).mean(axis=1).reshape(-1, 3) if rows else ()
-        points = [_refined(grid, *row, three) for row, three in zip(rows, beside, strict=True)]
+        turns = [_refined(grid, *row, three) for row, three in zip(rows, beside, strict=True)]
         # What rounding raises is no extremum.
-        kept = _without_ripples(_ends(parameter, grid, mean, points), eps, parameter.period)
+        kept = _without_ripples(_ends(parameter, grid, mean, turns), eps, parameter.period)
         landscape = _landscape(parameter, grid, mean, kept)
-        lines.append(SampledLine(grid, mean, losses, landscape, eps))
+        is_resolved = len(lines) not in unresolved
+        lines.append(SampledLine(grid, mean, losses, landscape, eps, is_resolved))
     return lines
+
+
+def _unresolved(
+    grids: Sequence[FloatArray],
+    found: Sequence[FloatArray],
+    lines: Iterable[int],
+    evaluate: Evaluate,
+    eps: float,
+) -> list[int]:
+    """Returns those of the lines that are far steeper beside some places than between all."""
+    asked = []
+    for index in lines:
+        some = np.linspace(0, len(grids[index]) - 2, _PROBES).astype(int)
+        apart = np.diff(grids[index])[some] / _BESIDE
+        asked.append((index, some, grids[index][some] + apart, apart))
+    beside = evaluate([(index, places) for index, _, places, _ in asked])
+    steep = []
+    for (index, some, _, apart), losses in zip(asked, beside, strict=True):
+        mean, near = found[index].mean(axis=1), losses.mean(axis=1)
+        changes = np.abs(near - mean[some])
+        changes[~(changes > 4 * rounding(eps, mean[some]))] = 0.0
+        gaps = np.diff(grids[index])
+        # The parameter's own place may lie as near to another one as the probes.
+        slopes = np.where(gaps > np.median(gaps) / 2, np.abs(np.diff(mean) / gaps), math.nan)
+        # A dip that one of the probes meets is no more of what the grid misses.
+        known = max(_root_mean_square(slopes), _root_mean_square(slopes[some]))
+        if _root_mean_square(changes / apart) > _STEEPER * known:
+            steep.append(index)
+    return steep
+
+
+def _root_mean_square(values: FloatArray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(finite**2))) if len(finite) else 0.0
 
 
 def _extrema(parameter: Parameter, grid: FloatArray, losses: FloatArray) -> list[tuple[int, float]]:
@@ -114,7 +165,7 @@ def _extrema(parameter: Parameter, grid: FloatArray, losses: FloatArray) -> list
     turns = ((losses < before) & (losses <= after)) | ((losses > before) & (losses >= after))
     if period is None:
         turns[[0, -1]] = False
-        spacing = np.minimum(np.gradient(grid), np.ptp(grid) / POINTS)
+        spacing = np.minimum(np.gradient(grid), np.ptp(grid) / (len(grid) - 1))
     else:
         spacing = np.full(len(grid), period / len(grid))
     return [(int(k), float(spacing[k])) for k in np.flatnonzero(turns & np.isfinite(losses))]

@@ -13,7 +13,7 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
@@ -407,6 +407,17 @@ def gradient_of(loss: Tensor, value: Tensor) -> Tensor | None:
     with user_code("computing the gradient"):
         (slope,) = torch.autograd.grad(loss, value, allow_unused=True)
     return slope
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Returns the tensors in nested lists, tuples and dictionaries, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [tensor for part in value for tensor in tensors_in(part)]
+    return []
 
 
 def graph_nodes(root: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,10 @@ from gabordiag.own.numeric import Function, measure_noise, noise_spacing
 _RADIANS = (math.pi / 2, math.pi, 2 * math.pi)
 _DEGREES = (180.0, 360.0)
 _ANGLE_NAMES = ("theta", "angle", "psi", "phi", "phase", "orientation")
+_PLACE_NAMES = (
+    "shift", "offset", "pos", "position", "center", "centre", "mu", "mean", "loc", "location",
+    "delay", "translation", "bias", "x", "y", "z",
+)  # fmt: skip
 # A width that was typed (3.1416) means the period next to it.
 _TYPED = 1e-4
 # How far two values may differ and still count as equal: in deviations of the noise; in roundings
@@ -188,5 +192,15 @@ def _period(
 
 def is_angle_name(name: str) -> bool:
     """Whether a word of a parameter's name, such as `gabor.log_theta[3]`, is one for angles."""
+    return _has_word(name, _ANGLE_NAMES)
+
+
+def is_place_name(name: str) -> bool:
+    """Whether a word of a parameter's name is one for places, whose zero is arbitrary."""
+    return _has_word(name, _PLACE_NAMES)
+
+
+def _has_word(name: str, known: Container[str]) -> bool:
     words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name.rpartition(".")[2])
-    return any(word.lower().removesuffix("s") in _ANGLE_NAMES for word in words)
+    lower = [word.lower() for word in words]
+    return any(word in known or word.removesuffix("s") in known for word in lower)

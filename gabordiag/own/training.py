@@ -290,8 +290,8 @@ class Watched(Element):
     It is labelled as reports name it, such as `gabor.theta[3]`. The group is the parameter as it
     was asked for, such as `gabor.sigma`; the kind, `value`, `log` where the module keeps the
     logarithm, `log_sigma` for `sigma`, or `vector` where it keeps (cos 2 theta, sin 2 theta) for
-    `theta`, as `GaborConv2d` does. The row is the index along the tensor's first dimension: which
-    filter; None of a single number.
+    `theta`, as `GaborConv2d` does. The row is the index along the tensor's first dimension that is
+    longer than 1: which filter; None of a single number.
     """
 
     group: str
@@ -356,8 +356,9 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
                     continue
                 place //= 2
                 label = f"{group}[{place}]"
-            shape = model.get_parameter(element.name).shape
-            row = int(np.unravel_index(element.index, shape)[0]) if shape else None
+            tensor = model.get_parameter(element.name)
+            rows = row_count(tensor)
+            row = element.index // (tensor.numel() // rows) if rows else None
             found.append(Watched(element.name, place, as_column(label), group, kind, row))
     # A tied tensor has several names.
     numbers = [(one.name, one.index) for one in found]
@@ -367,12 +368,17 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
     return tuple(found)
 
 
+def row_count(tensor: Tensor) -> int:
+    """Returns the length of a tensor's first dimension that is longer than 1; 0 of one number."""
+    return next((length for length in tensor.shape if length > 1), 0)
+
+
 class Evaluation:
     """The loss on fixed batches as a function of some tensors, everything else frozen.
 
-    The model is run in the mode that it is in; random numbers are the same at every evaluation. The
-    room is bytes of activations that are evaluated at once; `count`, losses computed so far, each
-    on all the batches.
+    The model is run in the mode that it is in; random numbers are the same at every evaluation, and
+    others for every batch. The room is bytes of activations that are evaluated at once; `count`,
+    losses computed so far, each on all the batches.
     """
 
     def __init__(
@@ -380,7 +386,10 @@ class Evaluation:
     ) -> None:
         self.training, self.batches, self._seed = training, tuple(batches), seed
         self.count, self._room = 0, room
-        self._at_once: int | None = None
+        # By the names of the tensors that are replaced: how many values go at once.
+        self._at_once: dict[tuple[str, ...], int] = {}
+        # Names of tensors -> whether functional_call reaches all that forward reads of them.
+        self._reaches: dict[tuple[str, ...], bool] = {}
 
     @contextmanager
     def frozen(self, state: State) -> Iterator[dict[str, Tensor]]:
@@ -407,38 +416,77 @@ class Evaluation:
     def _all(self, frozen: State, stacked: State) -> FloatArray:
         count = len(next(iter(stacked.values())))
         self.count += count
-        if self._at_once is None and count > 1:
-            self._at_once = self._measure(frozen, _part(stacked, slice(3)))
-        if (limit := self._at_once or 1) == 1:
+        names = tuple(stacked)
+        if names not in self._at_once and count > 1:
+            self._at_once[names] = self._measure(frozen, _part(stacked, slice(3)))
+        limit = self._at_once.get(names, 1)
+        if not self._reached(frozen, stacked) or limit == 1:
             return np.array([self._one(frozen, _part(stacked, i)) for i in range(count)])
         starts = range(0, count, limit)
         parts = [self._many(frozen, _part(stacked, slice(i, i + limit))) for i in starts]
         return np.concatenate(parts)
 
+    def _reached(self, frozen: State, stacked: State) -> bool:
+        """Whether `functional_call` reaches all that forward reads of the tensors.
+
+        A list, a dictionary or a closure that holds the module's own tensors is not.
+        """
+        names = tuple(stacked)
+        if names not in self._reaches:
+            apart = sum(
+                (t - frozen[k]).abs().reshape(len(t), -1).sum(1) for k, t in stacked.items()
+            )
+            assert isinstance(apart, Tensor)
+            farthest = _part(stacked, int(apart.argmax()))
+            functional = self._one(frozen, farthest)
+            self._reaches[names] = False
+            direct = self._one(frozen, farthest)
+            eps = max(float(torch.finfo(tensor.dtype).eps) for tensor in stacked.values())
+            same = np.allclose(functional, direct, rtol=64 * eps, atol=0.0, equal_nan=True)
+            self._reaches[names] = same
+        return self._reaches[names]
+
     def _one(self, frozen: State, replaced: State) -> list[float]:
         """Returns the losses (batches) with some tensors replaced."""
-        tensors = {**frozen, **replaced}
-        return [self.loss(_copied(tensors), batch).item() for batch in self.batches]
+        tensors, indices = {**frozen, **replaced}, range(len(self.batches))
+        if self._reaches.get(tuple(replaced), True):
+            return [self.loss(_copied(tensors), i).item() for i in indices]
+        # A list or a closure may hold the module's own tensors.
+        own, before = self.training.tensors(), {name: frozen[name].clone() for name in replaced}
+        for name, tensor in replaced.items():
+            _write(own[name], tensor)
+        found = [self.loss(None, i).item() for i in indices]
+        for name, tensor in before.items():
+            _write(own[name], tensor)
+        return found
 
     def _many(self, frozen: State, stacked: State) -> FloatArray:
         """Returns the losses (n, batches) with some tensors replaced by each of n."""
 
         def losses(tensors: State) -> Tensor:
-            return torch.stack([self.loss({**frozen, **tensors}, b).double() for b in self.batches])
+            found = [self.loss({**frozen, **tensors}, i) for i in range(len(self.batches))]
+            return torch.stack([loss.double() for loss in found])
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
             found: Tensor = torch.func.vmap(losses, randomness="same")(stacked)
         return found.cpu().numpy()
 
-    def loss(self, tensors: State, batch: Batch) -> Tensor:
-        """Returns the loss (0-dim) of a batch with these tensors, inside `frozen`."""
+    def loss(self, tensors: State | None, index: int) -> Tensor:
+        """Returns the loss (0-dim) of one of the batches with these tensors, inside `frozen`.
+
+        Without them the module's own are used.
+        """
 
         def run(*args: Any, **named: Any) -> Any:
+            if tensors is None:
+                return self.training.model(*args, **named)
             return torch.func.functional_call(self.training.model, dict(tensors), args, named)
 
-        with RandomStreams(self._seed, self.training.device)():
-            return self.training.compare(run, batch)[0]
+        # What one call keeps for the next, a kernel say, must not reach another value's.
+        kept = attributes_kept(self.training.model)
+        with kept, RandomStreams(self._seed + index, self.training.device)():
+            return self.training.compare(run, self.batches[index])[0]
 
     def _measure(self, frozen: State, stacked: State) -> int:
         """Returns how many values go at once: 1 where torch cannot batch the user's code."""
@@ -466,7 +514,7 @@ class Evaluation:
                 sizes.append(output.numel() * output.element_size())
 
         with nn.modules.module.register_module_forward_hook(add):
-            self.loss(_copied(frozen), self.batches[0])
+            self.loss(_copied(frozen), 0)
         return sum(sizes)
 
 
@@ -504,20 +552,20 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 def seen_filters(
     training: Training, start: State, final: State, batch: Batch, name: str
-) -> tuple[Tensor, Tensor] | None:
+) -> tuple[int, Tensor, Tensor] | None:
     """Returns the filters (m, ...) that a tensor (n, ...) makes, as used at the two states.
 
-    They are the first weight of a convolution that changes with the tensor; None without one. Of
-    pairs in quadrature m is 2 n.
+    They are the first weight of a convolution that changes with the tensor, with its number; None
+    without one. Of pairs in quadrature m is 2 n.
     """
     tensor = start[name]
     # By 1% to 2%, whatever the unit is, and zeros too; not along (cos, sin), nor all alike.
     share = torch.linspace(0.01, 0.02, tensor.numel()).reshape(tensor.shape).to(tensor)
     states = (start, {**start, name: tensor + share * (1 + tensor.abs())}, final)
     found = (_convolved(training, state, batch) for state in states)
-    for before, changed, after in zip(*found, strict=False):
+    for number, (before, changed, after) in enumerate(zip(*found, strict=False)):
         if not torch.equal(before, changed):
-            return before, after
+            return number, before, after
     return None
 
 
@@ -616,8 +664,8 @@ class WeightLoss:
             leaves = [frozen[name].clone().requires_grad_() for name in self.weights.learned]
             given = dict(zip(self.weights.learned, leaves, strict=True))
             is_second = direction is not None
-            for batch in evaluation.batches:
-                loss = evaluation.loss({**frozen, **given}, batch)
+            for index in range(len(evaluation.batches)):
+                loss = evaluation.loss({**frozen, **given}, index)
                 slopes = _derived(loss, leaves, keep=is_second)
                 if direction is not None:
                     along = self.weights.tensors(direction).values()

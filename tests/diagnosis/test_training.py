@@ -239,8 +239,8 @@ def test_filters_of_several_layers_are_kept_apart() -> None:
     assert "of your 6 filters" in result.headline
     kernels = {str(index): model[index].kernels().detach().numpy() for index in (0, 1)}
     filters = result.elements[0].facts.filters
-    assert list(filters) == [("1", 3), ("0", 3)]
-    for (layer, _), (before, _) in filters.items():
+    assert list(filters) == [("1", 3, 1), ("0", 3, 0)]
+    for (layer, _, _), (before, _) in filters.items():
         # The responses to n channels are added, over the root of n.
         scale = math.sqrt(before.shape[1])
         np.testing.assert_allclose(scale * before[:, 0], kernels[layer], rtol=1e-6)
@@ -683,10 +683,10 @@ def test_a_filter_of_several_numbers_is_one_subject() -> None:
     x = noise(64, 3)
     # Centred, so that the bias's minimum stays at 0 whatever the weights are.
     x = x - x.mean(0)
-    made = gd.Training(nn.Linear(3, 1), [(x, x @ torch.ones(3, 1))], functional.mse_loss)
+    made = gd.Training(nn.Linear(3, 2), [(x, x @ torch.ones(3, 2))], functional.mse_loss)
     for params, subject in (
-        ("weight", "row 0 is still"),
-        (["weight", "bias"], "weight of row 0 is still"),
+        ("weight", "rows 0 and 1 are still"),
+        (["weight", "bias"], "weight of rows 0 and 1 are still"),
     ):
         torch.nn.init.zeros_(made.model.weight)
         torch.nn.init.zeros_(made.model.bias)

@@ -27,10 +27,18 @@ from gabordiag.gabor_layer import GaborConv2d
 from gabordiag.landscape.many_lines import POINTS, SampledLine, rounding, sample_lines
 from gabordiag.landscape.points import CriticalPoint
 from gabordiag.objective.space import FloatArray, Parameter
-from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.evaluation import OwnObjective, tensors_in
 from gabordiag.own.modules import Element, ModuleLoss
-from gabordiag.own.parameters import is_angle_name
-from gabordiag.own.training import Batch, Evaluation, State, Training, Watched, seen_filters
+from gabordiag.own.parameters import is_angle_name, is_place_name
+from gabordiag.own.training import (
+    Batch,
+    Evaluation,
+    State,
+    Training,
+    Watched,
+    row_count,
+    seen_filters,
+)
 from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import times
 
@@ -52,15 +60,26 @@ _ARRIVED = 0.01
 _SAME = 0.5
 # lr x curvature from which it is too large, as a part of the bound.
 _NEAR_BOUND = 0.95
+# A step that is this part of the way out of a basin does not lead out of it.
+_SHORT_STEP = 0.1
 # Beyond where an element was, what is positive is looked at up to this factor.
 _FACTOR = 2.5
 # Where the period is tried beside the element's own value: no special place.
 _BESIDE = 0.3713057
+# A slope that is this part of the steepest one of the line is none.
+_LEVEL = 1e-3
+# A slope that leads on by less than this part of what is gained at the minimum is a plateau's.
+_PLATEAU = 1e-2
 # Losses agree that differ by this part of what they vary: a period, or a tolerance, apart.
 _SAME_LOSS = 1e-3
 # Forward passes on a batch that all lines together may take, in optimizer steps of the run, and at
-# least so many batches.
+# most so many batches.
 _PASSES_PER_STEP, _MOST_BATCHES = 12, 8
+# Lines that vary fast may take so many times as many.
+_MORE_PASSES = 4
+# What the lines claim is tried on so many other batches, if they take no more bytes; and on no less
+# than so many where the model draws random numbers.
+_MOST_CHECKED, _CHECKED_BYTES, _LEAST_CHECKED = 32, 2**28, 8
 
 # Every verdict but `healthy`, in the order in which a headline names them: what holds back one
 # element, and several, in words.
@@ -87,6 +106,8 @@ FAULTS = {
     "inconclusive": ("cannot be judged", "cannot be judged"),
 }
 Known = TypeVar("Known")
+# Layer, number of rows, and of which convolution they are the filters.
+Rows = tuple[str, int, int | None]
 # Range and period of every watched element, and the loss along it, all else as it was before and
 # after the training.
 Lines = Sequence[tuple[Parameter, SampledLine, SampledLine]]
@@ -96,24 +117,33 @@ Lines = Sequence[tuple[Parameter, SampledLine, SampledLine]]
 class Facts:
     """What the elements of one training are judged by.
 
-    The batch is for finding the line of code at fault. `fitted` are the coordinates of filters that
-    least squares finds, by label; `stuck`, the labels of those that are far from there.
+    The batch is for finding the line of code at fault; on the checked ones, which the lines do not
+    know, or which are all there are (`is_whole`), it is tried what the lines claim. `fitted` are
+    the coordinates of filters that least squares finds, by label; `stuck`, the labels of those that
+    are far from there.
     """
 
     training: Training
     run: TrainingRun
     lines: Lines
     batch: Batch
+    checked: Evaluation
+    is_whole: bool
     fitted: Mapping[str, float] = field(default_factory=dict)
     stuck: frozenset[str] = frozenset()
-    # What was found of the derivatives by tensors, asked once.
-    derivatives: dict[str, Finding | None] = field(default_factory=dict)
 
     @cached_property
     def scale(self) -> float:
-        """The loss that the training began with."""
-        first = np.abs(self.run.losses[:10])
-        return float(first[np.isfinite(first)].mean()) if np.isfinite(first).any() else math.inf
+        """The loss that the elements are about: they may change it so much, or it is left.
+
+        At most what the training began with, in which the offset of an output may be far larger.
+        """
+        first, last = np.abs(self.run.losses[:10]), np.abs(self.run.losses[-10:])
+        if not np.isfinite(first).any():
+            return math.inf
+        began = float(first[np.isfinite(first)].mean())
+        heights = [line.height for _, _, line in self.lines]
+        return min(began, max(*heights, float(last.mean()))) if self.run.is_finite else began
 
     @cached_property
     def _falls(self) -> tuple[float, float, float]:
@@ -133,6 +163,26 @@ class Facts:
         slowed = rates[-2 * max(1, int(_LAST * len(self.run.losses))) :].mean() / rates.max()
         return late > max(_STILL_FALLING * slowed * whole, noise, 0.0) and whole > 0
 
+    @cached_property
+    def has_risen(self) -> bool:
+        """Whether the loss is clearly higher after the training than before."""
+        run, one = self.run, self.run.watched[0]
+        if not run.is_finite:
+            return False
+        before, after = (
+            self.checked.losses(state, [(one, np.array([one.coordinate(state)]))])[0][0]
+            for state in (run.start, run.final)
+        )
+        return self.clear_gain(after, before, GAIN * self.scale) > 0
+
+    def clear_gain(self, here: FloatArray, there: FloatArray, bar: float) -> float:
+        """Returns by how much the losses of the checked batches (n,) are lower there, or 0."""
+        if not np.isfinite([here, there]).all():
+            return 0.0
+        gains = here - there
+        mean, error = float(gains.mean()), float(gains.std()) / math.sqrt(max(1, len(gains) - 1))
+        return mean if mean > max(bar, 0.0 if self.is_whole else _ERRORS * error) else 0.0
+
     @property
     def has_rest(self) -> bool:
         """Whether there is a rest of the model, beside a single number, that has learned."""
@@ -141,20 +191,41 @@ class Facts:
         return numbers > 1 and whole > noise
 
     @cached_property
-    def filters(self) -> dict[tuple[str, int], tuple[FloatArray, FloatArray]]:
-        """Layer and rows -> filters (m, ...) as the model used them before and after."""
+    def _banks(self) -> dict[str, tuple[Any, ...]]:
+        """Tensors with rows -> number of a convolution, its filters (m, ...) before and after."""
         run, found = self.run, {}
-        for name, watched in {w.name: w for w in run.watched if w.row is not None}.items():
-            states, rows = (run.start, run.final), self.rows_of(watched)
-            seen = rows in found or seen_filters(self.training, *states, self.batch, name)
-            if isinstance(seen, tuple):
-                before, after = (weight.double().cpu().numpy() for weight in seen)
-                found[rows] = before, after
+        for name in dict.fromkeys(w.name for w in run.watched if w.row is not None):
+            seen = seen_filters(self.training, run.start, run.final, self.batch, name)
+            # Of several filters to a row none is the row's.
+            count = row_count(run.final[name])
+            if seen is not None and len(seen[2]) in (count, 2 * count):
+                number, *weights = seen
+                found[name] = number, *(weight.double().cpu().numpy() for weight in weights)
         return found
 
-    def rows_of(self, watched: Watched) -> tuple[str, int]:
-        """The layer of an element, and of how many rows it is one; 0 of a single number."""
-        return watched.layer, 0 if watched.row is None else len(self.run.final[watched.name])
+    @cached_property
+    def filters(self) -> dict[Rows, tuple[FloatArray, FloatArray]]:
+        """Rows -> filters (m, ...) as the model used them before and after."""
+        found: dict[Rows, tuple[FloatArray, FloatArray]] = {}
+        for watched in self.run.watched:
+            if watched.name in self._banks:
+                found.setdefault(self.rows_of(watched), self._banks[watched.name][1:])
+        return found
+
+    def rows_of(self, watched: Watched) -> Rows:
+        """The layer of an element, of how many rows it is one, and the convolution they are for.
+
+        0 rows of a single number. Tensors of one layer may be of several banks.
+        """
+        layer, count = watched.layer, row_count(self.run.final[watched.name])
+        beside = [w.name for w in self.run.watched if w.layer == layer and w.name in self._banks]
+        numbers = {
+            self._banks[name][0] for name in beside if row_count(self.run.final[name]) == count
+        }
+        if watched.name in self._banks:
+            numbers = {self._banks[watched.name][0]}
+        # One that has no effect belongs to the only bank there is.
+        return layer, count, numbers.pop() if len(numbers) == 1 else None
 
     @cached_property
     def twins(self) -> dict[int, int]:
@@ -162,37 +233,38 @@ class Facts:
         twins: dict[int, int] = {}
         if not self.run.is_finite:
             return twins
-        places: dict[tuple[str, int], dict[int, dict[str, int]]] = {}
+        places: dict[Rows, dict[int, dict[str, int]]] = {}
         for index, one in enumerate(self.run.watched):
             if one.row is not None:
                 of = places.setdefault(self.rows_of(one), {})
                 of.setdefault(one.row, {})[one.group] = index
         # One that no gradient reaches has become nothing: another that meets it is not at fault.
         is_driven = (self.run.gradients != 0).any(axis=0)
-        for (layer, count), rows in places.items():
-            table = self._rows(layer, count)
+        for of_bank, rows in places.items():
+            table = self._rows(of_bank)
             driven = sorted(row for row, of in rows.items() if is_driven[list(of.values())].any())
             known: set[int] = set()
             for earlier, row in itertools.combinations(driven, 2):
                 if known & {earlier, row} or not self._agree(rows[row], rows[earlier]):
                     continue
                 is_same = np.linalg.norm(table[row] - table[earlier]) < 1
-                seen = (layer, count) in self.filters
+                seen = of_bank in self.filters
                 if is_same and (seen or not self._should_agree(rows[row], rows[earlier])):
                     known.add(row)
                     twins |= dict.fromkeys(rows[row].values(), earlier)
         return twins
 
-    def _rows(self, layer: str, count: int) -> FloatArray:
-        """What distinguishes a layer's rows (count, n), in units of what is too little."""
+    def _rows(self, of_bank: Rows) -> FloatArray:
+        """What distinguishes a bank's rows (count, n), in units of what is too little."""
+        layer, count, _ = of_bank
         run, path = self.run, f"{layer}." if layer else ""
-        seen = self.filters.get((layer, count))
+        seen = self.filters.get(of_bank)
         if seen is not None and len(seen[1]) == count:
             flat = seen[1].reshape(count, -1)
             sizes = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
             return np.asarray(flat / sizes / 0.02)
         beside = [t.double().cpu() for n, t in run.final.items() if n.startswith(path) and t.ndim]
-        values = np.hstack([t.reshape(count, -1).numpy() for t in beside if len(t) == count])
+        values = np.hstack([t.reshape(count, -1).numpy() for t in beside if row_count(t) == count])
         return np.asarray(values / (1e-2 * (np.ptp(values, axis=0) + 1e-12)))
 
     def _agree(self, one: Mapping[str, int], other: Mapping[str, int]) -> bool:
@@ -218,32 +290,61 @@ class Facts:
         return bool(losses[1:].mean() - losses[0].mean() > 4 * rounding(eps, losses))
 
 
-def batch_count(elements: int, steps: int) -> int:
-    """Returns on how many batches the lines are evaluated, so that they stay affordable."""
+def batches_of(
+    training: Training, elements: int, steps: int, seed: int
+) -> tuple[tuple[Batch, ...], tuple[Batch, ...], bool]:
+    """Returns the batches of the lines, so few that they stay affordable, and those of `Facts`.
+
+    The third: whether the latter are the whole of what is trained on, and no sample.
+    """
     passes = 2 * elements * (POINTS + 20)
-    return max(1, min(_MOST_BATCHES, _PASSES_PER_STEP * steps // passes))
+    count = max(1, min(_MOST_BATCHES, _PASSES_PER_STEP * steps // passes))
+    with training.kept(seed):
+        first = training.fixed(1)
+        size = sum(tensor.nbytes for tensor in tensors_in(first))
+        most = max(count, min(count + _MOST_CHECKED, _CHECKED_BYTES // max(1, size)))
+    with training.kept(seed):
+        found = training.fixed(most + 1)
+    is_whole = len(found) <= most
+    evaluation, state = Evaluation(training, first * 2, seed), training.state()
+    with evaluation.frozen(state) as frozen, torch.no_grad():
+        is_random = len({evaluation.loss(frozen, index).item() for index in range(2)}) > 1
+    if is_random:
+        # Random numbers are a sample, too.
+        again = -(-_LEAST_CHECKED // len(found))
+        return found[:count], found * again, False
+    return found[:count], found if is_whole else found[count:most], is_whole
 
 
 def evaluate_lines(run: TrainingRun, evaluation: Evaluation) -> Lines:
-    """Returns the lines of all watched elements; of a training that broke off, twice the first."""
+    """Returns the lines of all watched elements; of a training that broke off, twice the first.
+
+    A line that varies faster than others may take more points, as many as are affordable.
+    """
     groups: dict[str, list[Watched]] = {}
     for watched in run.watched:
         groups.setdefault(watched.group, []).append(watched)
     periods = {g: _period(members, run.start, evaluation) for g, members in groups.items()}
     parameters = [_parameter(run, i, periods[w.group]) for i, w in enumerate(run.watched)]
-    start = _lines(run.watched, parameters, run.start, evaluation)
-    final = _lines(run.watched, parameters, run.final, evaluation) if run.is_finite else start
+    passes = _MORE_PASSES * _PASSES_PER_STEP * run.settings.steps
+    most = passes // (2 * len(run.watched) * len(evaluation.batches))
+    start = _lines(run.watched, parameters, run.start, evaluation, most)
+    final = _lines(run.watched, parameters, run.final, evaluation, most) if run.is_finite else start
     return list(zip(parameters, start, final, strict=True))
 
 
 def _lines(
-    watched: Sequence[Watched], parameters: Sequence[Parameter], state: State, on: Evaluation
+    watched: Sequence[Watched],
+    parameters: Sequence[Parameter],
+    state: State,
+    on: Evaluation,
+    most: int,
 ) -> list[SampledLine]:
     def evaluate(asked: Sequence[tuple[int, FloatArray]]) -> list[FloatArray]:
         return on.losses(state, [(watched[index], values) for index, values in asked])
 
     own = [element.coordinate(state) for element in watched]
-    return sample_lines(parameters, own, evaluate, rounding_of(watched[0], state))
+    return sample_lines(parameters, own, evaluate, rounding_of(watched[0], state), most)
 
 
 def rounding_of(watched: Watched, state: State) -> float:
@@ -287,9 +388,13 @@ def _parameter(run: TrainingRun, index: int, period: float | None) -> Parameter:
     members = [i for i, other in enumerate(run.watched) if other.group == watched.group]
     others = known[[0, -1]][:, members]
     others = others[np.isfinite(others)]
-    if others.min() > 0 and not is_angle_name(watched.group):
+    is_place = is_angle_name(watched.group) or is_place_name(watched.group)
+    if others.min() > 0 and not is_place:
         return replace(made, low=low / _FACTOR, high=high * _FACTOR)
-    spread = max(float(np.ptp(others)), 0.5 * float(np.abs(others).max()), 1e-3)
+    # What all begins at zero has no unit but 1.
+    least = 1.0 if not known[0, members].any() else 1e-3
+    part = 2.0 if is_place else 0.5
+    spread = max(float(np.ptp(others)), part * float(np.abs(others).max()), least)
     return replace(made, low=low - spread, high=high + spread)
 
 
@@ -395,20 +500,34 @@ class Judged:
         if not math.isfinite(here) or not minima:
             return None
         # Of a level place, from which no minimum is reached, the loss there counts.
-        value, loss = (here, line.at(here)) if own is None else (own.value, own.loss)
-        best = min(minima, key=lambda point: point.loss)
-        return best if loss - best.loss > self.clear(best.value, value, line) else None
+        value, loss = here, line.at(here)
+        if own is not None and own.loss < loss:
+            value, loss = own.value, own.loss
+        lowest = min(minima, key=lambda point: point.loss)
+        # The nearest of those that are as low.
+        same = lowest.loss + max(4 * line.noise(lowest.value), _SAME_LOSS * line.height)
+        as_low = [point for point in minima if point.loss <= same]
+        best = min(as_low, key=lambda point: abs(self.parameter.offset(point.value, here)))
+        return best if self.gain(value, best.value, line, loss - best.loss) else None
 
     def clear(self, one: float, other: float, line: SampledLine, part: float = _OF_HEIGHT) -> float:
         """Returns which difference of the losses at two coordinates of a line counts."""
-        error = 0.0
-        if line.batches.shape[1] > 2:
-            near = [np.abs(self.parameter.offset(line.values, v)).argmin() for v in (one, other)]
-            difference = np.subtract(*line.batches[near])
-            error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
-        return max(
-            4 * line.noise(one, other), GAIN * self.facts.scale, part * line.height, _ERRORS * error
-        )
+        return max(4 * line.noise(one, other), GAIN * self.facts.scale, part * line.height)
+
+    def gain(
+        self, here: float, there: float, line: SampledLine, seen: float, part: float = _OF_HEIGHT
+    ) -> float:
+        """Returns by how much the loss is lower there than here on a line, 0 if not clearly.
+
+        What is seen on the line's batches may be theirs alone, and is tried on others.
+        """
+        bar = self.clear(here, there, line, part)
+        if seen <= bar:
+            return 0.0
+        facts = self.facts
+        state = facts.run.start if line is self.line_start else facts.run.final
+        (losses,) = facts.checked.losses(state, [(self.watched, np.array([here, there]))])
+        return facts.clear_gain(losses[0], losses[1], bar)
 
     @cached_property
     def is_away(self) -> bool:
@@ -423,7 +542,7 @@ class Judged:
             return False
         here, line = float(self.path[-1]), self.line_final
         # The line's height is no measure of a gain near its minimum.
-        return line.at(here) - self.own.loss > self.clear(self.own.value, here, line, part=0.0)
+        return self.gain(here, self.own.value, line, line.at(here) - self.own.loss, part=0.0) > 0
 
     @property
     def path_curvature(self) -> float:
@@ -464,7 +583,7 @@ class Judged:
 
     def show(self, coordinate: float) -> str:
         """Returns the value at a coordinate for people."""
-        return self.shown.show(self.value(coordinate), 1 if self.parameter.is_angle else 2)
+        return self.shown.show(self.value(coordinate), 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows; critical points have values, not coordinates."""
@@ -524,7 +643,10 @@ def _nonfinite(element: Judged) -> Judgement | None:
         why = f"its gradient is not finite at step {bad}"
         helps = "find the 0/0, the root at zero or the overflow behind this gradient"
         return Judgement("nonfinite_gradient", evidence, why, helps)
-    return Judgement("inconclusive", evidence, broke, "lower the learning rates")
+    helps = "lower the learning rates"
+    if bad == 0:
+        helps = "no step was made: find the 0/0, the root or the logarithm of zero before the loss"
+    return Judgement("inconclusive", evidence, broke, helps)
 
 
 def _gradient(element: Judged) -> Judgement | None:
@@ -540,63 +662,111 @@ def _gradient(element: Judged) -> Judgement | None:
     never, when = since == 0, f" since step {since}" if 0 < since < len(slopes) else ""
     arrived = bool(facts.run.arrived[element.index])
     evidence = {"since_step": since, "height_of_line": line.height, "arrives": arrived}
-    cut, name = _ask(element, find_cut), element.watched.name
-    if name not in facts.run.sizes:
-        cut = Cut("frozen", None, name)
-    # A line beyond a clamp's limits, or between the steps of a rounding, is level too; a ReLU holds
-    # responses.
+    cut = _cut(element)
+    # A ReLU holds responses.
     is_cut = cut is not None and not cut.target.startswith("relu")
     if (is_flat or (line.is_flat and not never)) and not is_cut:
-        where, because = _place(_ask(element, find_unused))
+        unused = _ask(element, find_unused)
+        where, because = _place(unused)
         why = f"the loss does not depend on it{when}{because}"
         # A step too long may have put a channel where its ReLU lets nothing through.
         helps = "lower the learning rates"
         if is_flat:
             helps = "check that what follows lets it through: weights, biases, a ReLU, a "
             helps += "normalization that takes it out again"
+        if unused is not None:
+            helps = unused.repair
         return Judgement("flat_objective", evidence | where, why, helps)
     is_there = element.is_in_a_dip or (not never and element.better is None)
-    if arrived and is_there and not element.is_away:
+    is_level = _is_level(element)
+    # Beyond a clamp's limit the loss is level, and was not before it if a gradient led there.
+    rise = 0.0 if never else abs(slopes[since - 1]) * element.parameter.tolerance
+    is_held = is_cut and (never or rise > max(4 * line.noise(here), _SAME_LOSS * line.height))
+    if arrived and is_there and not element.is_away and not is_held and (not never or is_level):
         # At the very minimum a gradient may be zero.
         return None
     where, because = _place(cut)
-    # A grid's slope on top of a maximum that is not symmetric is small, and not zero.
-    rise = abs(line.slope(float(element.parameter.wrap(here)))) * element.parameter.tolerance
-    is_level = rise <= max(4 * line.noise(here), _SAME_LOSS * line.height)
     if cut is None and arrived and is_level:
         why = f"it stands where the loss is level{when}, and the gradient is zero"
         return Judgement("flat_start", evidence | where, why, "start it elsewhere")
-    helps = _to_let_through(cut)
+    helps = "compute from it with torch operations alone" if cut is None else cut.repair
     if cut is None and arrived:
         helps = "the loss has a slope there: look for a hook or a mask that makes the gradient zero"
     why = f"no gradient arrives{when}{because}"
     return Judgement("no_gradient", evidence | where, why, helps)
 
 
-def _to_let_through(cut: Cut | None) -> str:
-    if cut is not None and cut.kind == "frozen":
-        return cut.repair
-    if cut is not None and cut.kind == "clamp":
-        return "start it inside the limits, or leave the clamp out"
-    return "compute from it with torch operations alone"
+def _cut(element: Judged) -> Cut | None:
+    """What cuts the graph; a line beyond a clamp's limits, or between roundings, is level too."""
+    name = element.watched.name
+    if name not in element.facts.run.sizes:
+        return Cut("frozen", None, name)
+    cut = _ask(element, find_cut)
+    if cut is None and element.line_final.is_flat:
+        unused = _ask(element, find_unused)
+        # Used once, and never in forward: a graph that ends there.
+        return unused if unused is not None and unused.kind == "init" else None
+    return cut
+
+
+def _slope_at_end(element: Judged) -> tuple[float, float]:
+    """Returns the slope of the loss where the element ended, and its rounding."""
+    facts, here = element.facts, float(element.path[-1])
+    apart = element.parameter.tolerance / 8
+    places = here + apart * np.array([-1.0, 1.0])
+    (losses,) = facts.checked.losses(facts.run.final, [(element.watched, places)])
+    below, above = losses.mean(axis=1)
+    return float(above - below) / (2 * apart), element.line_final.noise(here) / (2 * apart)
+
+
+def _is_level(element: Judged) -> bool:
+    """Whether the slope at the end is nothing beside the steepest one of the line."""
+    slope, noise = _slope_at_end(element)
+    return abs(slope) <= max(noise, _LEVEL * element.line_final.landscape.largest_gradient)
 
 
 def _wrong(element: Judged) -> Judgement | None:
     """A derivative that is not the loss's, looked for where a run is not at a minimum, or rose."""
     known = element.path[np.isfinite(element.path)]
     first, last, line = float(known[0]), float(known[-1]), element.line_start
-    rose = line.at(last) - line.at(first) > element.clear(last, first, line)
+    rose = element.gain(last, first, line, line.at(last) - line.at(first))
     if not (rose or element.is_away):
         return None
-    asked, name = element.facts.derivatives, element.watched.name
-    if name not in asked:
-        asked[name] = _ask(element, _derivative, element.facts.run.start)
-    found = asked[name]
+    if not _seems_wrong(element):
+        return None
+    found = _ask(element, _derivative, element.facts.run.start)
     # One that is only too small or too large, such as a clipped one, leads down.
     if found is None or not found.present or not _leads_up(found):
         return None
     helps = "correct the derivative"
     return Judgement("wrong_gradient", found.evidence, found.explanation, helps)
+
+
+def _seems_wrong(element: Judged) -> bool:
+    """Whether the derivative and the slope, on one batch where the run began, differ in sign.
+
+    Of a vector's two numbers neither is the angle.
+    """
+    facts, watched = element.facts, element.watched
+    here = watched.coordinate(facts.run.start)
+    apart = element.parameter.tolerance / 8
+    one = Evaluation(facts.training, (facts.batch,), 0)
+    (losses,) = one.losses(facts.run.start, [(watched, here + apart * np.array([-1.0, 1.0]))])
+    rise = float(losses[1, 0] - losses[0, 0])
+    noise = rounding(rounding_of(watched, facts.run.start), losses)
+    slope = _ask(element, _slope, facts.run.start)
+    return (
+        slope is not None and abs(rise) > noise and (slope * rise < 0 or watched.kind == "vector")
+    )
+
+
+def _slope(objective: OwnObjective, value: float) -> float | None:
+    module = objective.evaluator
+    assert isinstance(module, ModuleLoss)
+    leaves = module.leaves(value)
+    with objective.streams():
+        found = module.gradient(module.run(leaves), leaves)
+    return None if found is None else float(found.reshape(-1)[0])
 
 
 def _leads_up(found: Finding) -> bool:
@@ -704,22 +874,65 @@ def _basin(element: Judged) -> Judgement | None:
 
 def _thrown_out(element: Judged, better: CriticalPoint) -> Judgement | None:
     """An element that began in the basin of a minimum as low, where its rate does not hold."""
-    line, is_divided = element.line_final, element.facts.run.divisors is not None
+    line = element.line_final
     first = element.attractor(line, 0)
-    if first is None or first is element.own or first.curvature is None or is_divided:
+    if first is None or first is element.own or first.curvature is None or first.basin is None:
         return None
     # The same filter may be a minimum at two values.
     allowed = element.clear(first.value, better.value, line)
-    product = element.rate * first.curvature
-    if first.loss - better.loss > allowed or product <= _NEAR_BOUND * element.limit:
+    if first.loss - better.loss > allowed:
         return None
-    there, factor = element.show(first.value), 0.5 * element.limit / product
+    there = element.show(first.value)
+    why = f"it began in the basin of its line's lowest minimum at {there} and was thrown out of it"
+    evidence: dict[str, Any] = {"lower_minimum": element.value(first.value)}
+    if element.facts.run.divisors is not None:
+        # A step is as long as the rate, however steep the line.
+        longest = float(np.abs(np.diff(element.path)).max())
+        start = float(element.parameter.wrap(element.path[0]))
+        reach = min(abs(float(element.parameter.offset(end, start))) for end in first.basin)
+        if longest <= reach:
+            return None
+        factor = _SHORT_STEP * reach / longest
+        evidence |= {"longest_step": longest, "reach": reach}
+        why += (
+            f": its longest step was {longest:.3g}, and the basin ends {reach:.3g} from its start"
+        )
+    else:
+        product = element.rate * first.curvature
+        if product <= _NEAR_BOUND * element.limit:
+            return None
+        factor = 0.5 * element.limit / product
+        evidence |= {"lr_times_curvature": product, "limit": element.limit}
+        why += (
+            f": lr x curvature there is {times(product)}, and stable is up to {element.limit:.3g}"
+        )
+    return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
+
+
+def _leap(element: Judged, first: CriticalPoint) -> tuple[float, float]:
+    """The longest step, and how far the start is from the nearer end of its basin."""
+    assert first.basin is not None
+    start = float(element.parameter.wrap(element.path[0]))
+    reach = min(abs(float(element.parameter.offset(end, start))) for end in first.basin)
+    return float(np.abs(np.diff(element.path)).max()), reach
+
+
+def _risen(element: Judged) -> Judgement | None:
+    """One that a step led out of the basin it began in, in a training whose loss has risen."""
+    facts = element.facts
+    first = element.attractor(element.line_start, 0)
+    if not facts.has_risen or first is None or first.basin is None:
+        return None
+    longest, reach = _leap(element, first)
+    if longest <= reach:
+        return None
+    began, ended = facts.run.losses[0], facts.run.losses[-1]
     why = (
-        f"it began in the basin of its line's lowest minimum at {there} and was thrown out of it: "
-        f"lr x curvature there is {times(product)}, and stable is up to {element.limit:.3g}"
+        f"the loss rose from {began:.3g} to {ended:.3g}, and a step of {longest:.3g} led it out of "
     )
-    evidence = {"lr_times_curvature": product, "limit": element.limit}
-    evidence["lower_minimum"] = element.value(first.value)
+    why += f"its basin, which ends {reach:.3g} from its start"
+    evidence = {"longest_step": longest, "reach": reach}
+    factor = min(_SHORT_STEP, _SHORT_STEP * reach / longest)
     return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
 
 
@@ -740,6 +953,17 @@ def _too_slow(element: Judged) -> Judgement | None:
     own = element.own
     if own is None or not element.is_away:
         return None
+    slope, gain = (
+        _slope_at_end(element)[0],
+        element.line_final.at(float(element.path[-1])) - own.loss,
+    )
+    if abs(slope) * element.gap < _PLATEAU * gain:
+        # On a straight way down this would be all of the gain.
+        there = element.show(own.value)
+        why = f"its slope times the way to {there} is {abs(slope) * element.gap:.2g}, and the loss "
+        why += f"lower by {gain:.2g} there: it stands on a plateau"
+        measured = {"slope": slope, "distance": element.gap, "gain": gain}
+        return Judgement("flat_start", measured, why, "start it nearer to there")
     gone = abs(float(element.path[-1] - element.path[0]))
     curvature = own.curvature
     if curvature is not None:
@@ -749,7 +973,7 @@ def _too_slow(element: Judged) -> Judgement | None:
         # Its minimum is beyond the range. On the way to one, slopes shrink as distances do.
         last, began = float(element.path[-1]), float(element.path[0])
         ahead = abs(element.line_final.slope(last)), abs(element.line_start.slope(began))
-        there, factor = "descending", 0.0
+        there, factor = "descending", element.parameter.width / (2 * gone) if gone else math.inf
     shrink = ahead[0] / ahead[1] if ahead[1] > 0 else 1.0
     # What remains after T steps falls like exp(-rate T).
     if 0 < shrink < 0.999:
@@ -800,6 +1024,14 @@ def _carried_along(element: Judged) -> Judgement | None:
     return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
 
 
+def _unresolved(element: Judged) -> Judgement | None:
+    line = element.line_final
+    if line.is_resolved:
+        return None
+    why = f"the loss along it varies faster than {len(line.values)} points show"
+    return Judgement("inconclusive", {"points": len(line.values)}, why, "more steps pay for more")
+
+
 def _rate_advice(element: Judged, factor: float) -> str:
     # That of the user: a schedule may begin with another one.
     rate = element.facts.run.rates[element.watched.name] * factor
@@ -808,8 +1040,8 @@ def _rate_advice(element: Judged, factor: float) -> str:
 
 # In this order; the first that finds something is the verdict.
 QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
-    _wrong, _nonfinite, _gradient, _held, _too_large, _basin, _twin, _on_top, _too_slow,
-    _beside_kernel, _carried_along,
+    _wrong, _nonfinite, _gradient, _held, _too_large, _risen, _basin, _twin, _on_top, _too_slow,
+    _beside_kernel, _carried_along, _unresolved,
 )  # fmt: skip
 
 
@@ -819,12 +1051,8 @@ def _ask(
     """Asks the loss on one batch as a function of the element; at a state, or at its very end."""
     training, watched = element.facts.training, element.watched
     state, name, place = element.facts.run.final, watched.name, watched.index
-    # A clamp is recognised where it holds all numbers of its input: they are all this one.
-    values = torch.full_like(state[name], float(state[name].reshape(-1)[place]))
-    if at is not None:
-        state, values = at, at[name]
-    if watched.kind == "vector":
-        values, place = state[name], 2 * place
+    state = at or state
+    values, place = state[name], place * (2 if watched.kind == "vector" else 1)
     source, target = element.facts.batch
     with suppress(GabordiagError), training.kept(0):
         training.load({**state, name: values})

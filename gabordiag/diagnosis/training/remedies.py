@@ -203,9 +203,11 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
     died = (j.verdict == "flat_objective" and j.judgement.evidence["since_step"] for j in elements)
     # What bounces may be thrown by parameters that are not watched.
     has_others = len(run.rates) > len(_by_group(elements))
-    if not run.is_finite or any(died) or ("step_too_large" in found and has_others):
-        lower = {name: rate / _LOWER_RATES for name, rate in run.rates.items()}
-        yield plan("smaller rates", f"all rates divided by {_LOWER_RATES}", rates=lower)
+    is_thrown = facts.has_risen and "wrong_gradient" not in found
+    if not run.is_finite or is_thrown or any(died) or ("step_too_large" in found and has_others):
+        for part in (_LOWER_RATES, _LOWER_RATES**2)[: 2 if is_thrown else 1]:
+            lower = {name: rate / part for name, rate in run.rates.items()}
+            yield plan("smaller rates", f"all rates divided by {part}", rates=lower)
     if "step_too_small" in found:
         more = replace(settings, steps=_STEPS_FACTOR * settings.steps)
         yield plan("more steps", f"{more.steps} steps", settings=more)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.training.elements import FAULTS, Facts, Judged, batch_count, evaluate_lines
+from gabordiag.diagnosis.training.elements import FAULTS, Facts, Judged, batches_of, evaluate_lines
 from gabordiag.diagnosis.training.kernels import kernel_starts
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.checkpoint import remove
@@ -125,8 +125,7 @@ def diagnose_training(
     report = progress or (lambda done, total, what: None)
     watched = find_watched(training.model, params)
     rates = rates_of(training, watched, lr, settings.lr)
-    with training.kept(seed):
-        batches = training.fixed(batch_count(len(watched), settings.steps))
+    batches, checked, is_whole = batches_of(training, len(watched), settings.steps, seed)
     run, loss, metric = run_training(
         training,
         watched,
@@ -139,8 +138,9 @@ def diagnose_training(
         checkpoint=checkpoint,
     )
     report(0, 1, "looking along each element")
-    evaluation = Evaluation(training, batches, seed)
-    facts = Facts(training, run, evaluate_lines(run, evaluation), batches[0])
+    evaluation, other = (Evaluation(training, sample, seed) for sample in (batches, checked))
+    lines = evaluate_lines(run, evaluation)
+    facts = Facts(training, run, lines, batches[0], other, is_whole)
     if run.is_finite:
         fitted, stuck = kernel_starts(training, watched, run.final, batches)
         facts = replace(facts, fitted=fitted, stuck=stuck)
@@ -160,12 +160,12 @@ def diagnose_training(
     worst = max(FAULTS, key=lambda verdict: found[verdict])
     verdict = worst if found[worst] else "healthy"
     words, bank = _headline(run, elements, remedies), None
-    for (_, rows), filters in itertools.islice(facts.filters.items(), 1):
+    for (_, rows, _), filters in itertools.islice(facts.filters.items(), 1):
         if run.is_finite and len(filters[0]) == rows:
             # The first input of each is shown.
             bank = np.stack([weights[:, 0] for weights in filters])
     return TrainingDiagnosis(
-        verdict, words, run, elements, remedies, loss, metric, evaluation.count, bank
+        verdict, words, run, elements, remedies, loss, metric, evaluation.count + other.count, bank
     )
 
 
