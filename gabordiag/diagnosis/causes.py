@@ -19,7 +19,6 @@ import torch
 
 from gabordiag.diagnosis.evidence import Facts, SpaceBench, Trial
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, PLATEAU_SLOPE, tail_length
-from gabordiag.dynamics.theory import stability_bound
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.points import SAME_LOSS, CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
@@ -567,7 +566,7 @@ def _theory(facts: Facts) -> dict[str, Any]:
         return {"bound": facts.bench.bound(facts.settings)}
     if target is None or target.curvature is None:
         return {}
-    theory = stability_bound(target, facts.settings, float(facts.space.tolerance[0]))
+    theory = facts.theory
     # Of an estimate no evidence is made.
     bound = None if theory is None or theory.entry.is_estimate else theory.bound
     return {"lr_times_curvature": facts.settings.lr * target.curvature, "bound": bound}

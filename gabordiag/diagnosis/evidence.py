@@ -44,6 +44,7 @@ from gabordiag.dynamics.run import (
     sharpness,
 )
 from gabordiag.dynamics.tables import TabulatedObjective
+from gabordiag.dynamics.theory import BOUNDS, Theory, stability_bound
 from gabordiag.dynamics.windows import (
     BESIDE_TARGET,
     SCAN_STEPS,
@@ -929,7 +930,10 @@ class Facts:
     @cached_property
     def smaller(self) -> Trial | None:
         """The run at a smaller rate that reaches the target, with more steps if it has to."""
-        return self.bench.tuned(self.settings, self.start, between=(0.0, self.settings.lr))
+        # Rather one that settles; some only stay within the tolerance.
+        tops = dict.fromkeys((min(self.stable_lr, self.settings.lr), self.settings.lr))
+        trials = (self.bench.tuned(self.settings, self.start, between=(0.0, lr)) for lr in tops)
+        return next((trial for trial in trials if trial is not None), None)
 
     @cached_property
     def saddle(self) -> Saddle | None:
@@ -940,6 +944,21 @@ class Facts:
     def windows(self) -> Windows | None:
         """Which rates work from the run's start."""
         return self.bench.windows(self.settings, self.start, *self.starts_inside)
+
+    @cached_property
+    def theory(self) -> Theory | None:
+        """The bound of the learning rate at the target's minimum or kink."""
+        target = self.target_basin
+        if target is None:
+            return None
+        return stability_bound(target, self.settings, float(self.space.tolerance[0]))
+
+    @property
+    def stable_lr(self) -> float:
+        """The largest rate that settles at the target by its curvature; infinite if not known."""
+        if self.theory is None or self.theory.entry.is_estimate:
+            return math.inf
+        return math.inf if self.theory.entry is BOUNDS["kink"] else self.theory.bound
 
     @property
     def hold_lr(self) -> float | None:

@@ -122,7 +122,8 @@ def repair_code(facts: Facts) -> Remedy | None:
 def smaller_lr(facts: Facts) -> Remedy | None:
     """A rate just under what the target's basin holds."""
     hold, lr = facts.hold_lr, facts.settings.lr
-    rate = round_down(0.95 * hold) if hold is not None else lr / 10
+    # A cycle within the tolerance is held, too, and does not settle.
+    rate = round_down(0.95 * min(hold, facts.stable_lr)) if hold is not None else lr / 10
     if rate >= lr:
         return None
     trial = facts.changed(lr=rate)

@@ -385,7 +385,9 @@ def _advice(finding: Finding, remedies: tuple[Remedy, ...]) -> str:
     helps = repair is not None and (repair.works or repair.outcome != "nonfinite" or cure is None)
     is_of_code = finding.cause in GRADIENT_CAUSES and "carried" not in finding.evidence
     if repair is not None and helps and is_of_code:
-        return as_sentence(repair.change)
+        alone = "" if repair.works else " That alone does not reach the target"
+        also = f"; what works: {cure.change}." if cure is not None else "."
+        return as_sentence(repair.change) + (alone and f"{alone}{also}")
     # What presupposes the target is advice only where nothing else works.
     is_answer = finding.cause == "wrong_basin" and cure is not None and not cure.needs_target
     if finding.advice and not is_answer:
