@@ -29,8 +29,9 @@ def listed(names: Sequence[str]) -> str:
 
 
 def as_sentence(words: str) -> str:
-    """Returns words with a capital letter and a full stop."""
-    return f"{words[:1].upper()}{words[1:]}."
+    """Returns words with a capital letter, unless they begin with code, and a full stop."""
+    is_code = any(mark in words.split(" ", 1)[0] for mark in "._(")
+    return f"{words[:1] if is_code else words[:1].upper()}{words[1:]}."
 
 
 def spoken(name: str) -> str:

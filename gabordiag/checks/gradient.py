@@ -308,7 +308,7 @@ def _check_gradient_exists(probes: Probes, unused: Cut | None, varies: bool) -> 
     module = None if own is None else own.evaluator
     if isinstance(module, ModuleLoss) and not module.parameter.requires_grad:
         frozen = Cut("frozen", None, label)
-        return broken(f"{label} has requires_grad = False: no gradient is computed for it", frozen)
+        return broken(f"requires_grad is False for {label}: no gradient is computed for it", frozen)
     zero, clear = probes.zero, probes.clear
     # No gradient arrives anywhere, or nowhere where values show a slope.
     if probes.depends and (zero.all() or (clear.any() and zero[clear].all())):

@@ -94,7 +94,7 @@ _KINDS = {
         "leave {target} out while the parameter is learned",
     ),
     "unused": ("never uses {target}", "use {target} in forward, or learn what forward uses"),
-    "frozen": ("leaves {target} with requires_grad = False", "{target}.requires_grad_()"),
+    "frozen": ("leaves {target} with requires_grad = False", "call {target}.requires_grad_()"),
 }
 
 
@@ -364,23 +364,31 @@ def _definition(function: Call) -> Location | None:
 
 
 def use_in_init(module: nn.Module, parameter: str) -> Cut | None:
-    """Returns the line of __init__ that computes something from a parameter, by its dotted name."""
+    """Returns the line of __init__ that computes something from a parameter, by its dotted name.
+
+    Methods that __init__ calls are looked at, too.
+    """
     owner, _, name = parameter.rpartition(".")
-    init = type(module.get_submodule(owner)).__init__
-    code = getattr(init, "__code__", None)
-    try:
-        lines, first = inspect.getsourcelines(init)
-    except (OSError, TypeError):
-        return None
-    if code is None or Path(code.co_filename).parent.name == "modules":
-        return None
-    for node in ast.walk(ast.parse(textwrap.dedent("".join(lines)))):
-        match node:
-            case ast.Attribute(ast.Name("self"), attribute, ast.Load()) if attribute == name:
-                index = node.lineno - 1
-                text = lines[index].strip()
-                place = Location(code.co_filename, first + index, "__init__", text)
-                return Cut("init", place, f"self.{name}")
+    kind = type(module.get_submodule(owner))
+    names = ["__init__"]
+    for method in names:
+        function = getattr(kind, method, None)
+        code = getattr(function, "__code__", None)
+        try:
+            lines, first = inspect.getsourcelines(function)  # type: ignore[arg-type]
+        except (OSError, TypeError):
+            continue
+        if code is None or Path(code.co_filename).parent.name == "modules":
+            continue
+        for node in ast.walk(ast.parse(textwrap.dedent("".join(lines)))):
+            match node:
+                case ast.Attribute(ast.Name("self"), attribute, ast.Load()) if attribute == name:
+                    index = node.lineno - 1
+                    text = lines[index].strip()
+                    place = Location(code.co_filename, first + index, method, text)
+                    return Cut("init", place, f"self.{name}")
+                case ast.Call(ast.Attribute(ast.Name("self"), called)) if called not in names:
+                    names.append(called)
     return None
 
 

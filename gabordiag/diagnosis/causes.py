@@ -366,14 +366,16 @@ def step_too_small(facts: Facts) -> Finding:
     settings, bench = facts.settings, facts.bench
     evidence: dict[str, Any] = {"lr": settings.lr, "steps": settings.steps}
     rounded = _rounded_away(facts)
-    if facts.run.outcome != "unfinished" and rounded is None:
+    swings = facts.run.outcome == "erratic" and facts.longer is not None
+    if facts.run.outcome != "unfinished" and rounded is None and not swings:
         text = "the run has stopped descending, so its steps are not too small"
         return _absent("step_too_small", text, evidence)
-    trial = None
-    if facts.starts_in_target_basin is not False:
+    trial = facts.longer if swings else None
+    if not swings and facts.starts_in_target_basin is not False:
         trial = bench.tuned(settings, facts.start, between=(settings.lr, math.inf))
     trial = trial or facts.continued
-    text = f"after {settings.steps} steps of lr {settings.lr:g} it is still descending"
+    how = f"swinging about {facts.goal_name}, ever less" if swings else "descending"
+    text = f"after {settings.steps} steps of lr {settings.lr:g} it is still {how}"
     if trial is not None and not trial.reached:
         text += f", and after {trial.settings.steps} steps on its way to {facts.goal_name}"
     if rounded is not None:
@@ -431,9 +433,11 @@ def step_too_large(facts: Facts) -> Finding:
     # Between two scanned rates, and beyond the scan, the run's own is tried.
     holds = True if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
     holds_all = facts.windows is not None and bool(facts.windows.held[-1])
-    if trial is None and holds is not False:
+    if holds is not False and (trial is None or facts.longer is not None):
         text = f"the rate {lr:g} is not too large"
-        if hold is not None:
+        if trial is not None:
+            text += f": with {trial.settings.steps} steps it arrives, too"
+        elif hold is not None:
             text += f"; {basin} is stable up to {max(hold, lr):.3g}"
         elif holds is None:
             text = f"no smaller rate than {lr:g} was found that reaches {facts.goal_name}"

@@ -44,7 +44,7 @@ from gabordiag.dynamics.run import (
     sharpness,
 )
 from gabordiag.dynamics.tables import TabulatedObjective
-from gabordiag.dynamics.theory import BOUNDS, Theory, stability_bound
+from gabordiag.dynamics.theory import BOUNDS, Theory, curvature_limit, stability_bound
 from gabordiag.dynamics.windows import (
     BESIDE_TARGET,
     SCAN_STEPS,
@@ -451,6 +451,11 @@ class LineBench(_Bench):
             if not above and (windows is not None or leads):
                 counts |= {max(settings.steps, steps) for steps in (SCAN_STEPS, 4 * SCAN_STEPS)}
             rates = [lr for lr in self._rates(settings, windows) if above < lr < below]
+            # Through wild steps a schedule may lead back to a parabola's minimum, and to no other.
+            limit, home = curvature_limit(settings), None if goal is None else attractor_of(goal)
+            curvature = None if home is None else home.curvature
+            if limit is not None and curvature is not None:
+                rates.sort(key=lambda lr: lr * curvature >= limit)
             for steps, lr in product(sorted(counts), dict.fromkeys(rates)):
                 trial = self.confirmed(replace(settings, lr=lr, steps=steps), start)
                 if trial.reached:
@@ -934,6 +939,15 @@ class Facts:
         tops = dict.fromkeys((min(self.stable_lr, self.settings.lr), self.settings.lr))
         trials = (self.bench.tuned(self.settings, self.start, between=(0.0, lr)) for lr in tops)
         return next((trial for trial in trials if trial is not None), None)
+
+    @cached_property
+    def longer(self) -> Trial | None:
+        """The run at its own rate with the steps that a smaller one needs, if it arrives then."""
+        if self.smaller is None or self.smaller.settings.steps <= self.settings.steps:
+            return None
+        steps = self.smaller.settings.steps
+        trial = self.bench.confirmed(replace(self.settings, steps=steps), self.start)
+        return trial if trial.reached else None
 
     @cached_property
     def saddle(self) -> Saddle | None:

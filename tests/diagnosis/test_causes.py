@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import gabordiag as gd
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
@@ -210,3 +210,78 @@ def test_a_target_below_every_minimum_is_not_said_to_be_as_low() -> None:
     assert found.verdict == "target_unreachable"
     assert "(loss 6.25), from where the loss falls on" in found.headline
     assert "as low" not in found.headline
+
+
+class TestAdviceFollowedLiterally:
+    def test_a_rate_settles_at_the_target_and_does_not_only_stay_near(self) -> None:
+        # Its curvature at 0.05 is 2 / 0.05^2 = 800: above a rate of 0.0025 nothing settles there.
+        found = gd.diagnose(
+            lambda x: (torch.log(x) - math.log(0.05)) ** 2,
+            range=(0.01, 5), start=4.0, target=0.05, lr=5.0,
+        )  # fmt: skip
+        rate = float(found.headline.split("--lr ")[1].split()[0].rstrip(",."))
+        x = 4.0
+        for _ in range(3000):
+            x -= rate * 2 * (math.log(x) - math.log(0.05)) / x
+        assert x == pytest.approx(0.05, rel=1e-6)
+
+    def test_what_swings_ever_less_wants_steps_and_no_other_rate(self) -> None:
+        # Of 2 x^2 / 2 with momentum 0.99 a swing shrinks by sqrt(0.99) a step at any rate that
+        # swings: to 1 / 50 within 779.
+        found = gd.diagnose(
+            lambda x: (x - 2) ** 2, range=(-5, 5), start=-3.0, target=2.0, lr=0.1, momentum=0.99,
+            steps=300,
+        )  # fmt: skip
+        assert found.verdict == "step_too_small"
+        assert "--lr 0.1 --steps" in found.headline
+        assert not {f.cause: f for f in found.findings}["step_too_large"].present
+
+    def test_a_schedule_does_not_begin_beyond_the_bound(self) -> None:
+        found = gd.diagnose(
+            lambda x: (x - 2) ** 2, range=(-5, 5), start=-3.0, target=2.0, lr=0.01, steps=100,
+            schedule="exponential",
+        )  # fmt: skip
+        rate = float(found.headline.split("--lr ")[1].split()[0].rstrip(",."))
+        assert 0.01 < rate < 1
+
+    @pytest.mark.parametrize("constant", [2.0, 3.0])
+    def test_a_repair_that_is_not_enough_says_so(self, constant: float) -> None:
+        # Without the root the minimum is at the constant, and with it at its square.
+        found = gd.diagnose(
+            lambda x: (torch.sqrt(x) - constant) ** 2,
+            range=(0, 10), start=0.0, target=constant**2, lr=0.1,
+        )  # fmt: skip
+        assert found.verdict == "nonfinite_gradient"
+        assert "That alone does not reach the target" in found.headline
+
+
+def test_names_of_code_keep_their_letters() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(torch.tensor(0.3), requires_grad=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.a
+
+    found = gd.diagnose(Frozen(), input=torch.ones(4), target=1.0, range=(0, 3), lr=0.1)
+    assert "A has" not in found.headline
+    assert "Call a.requires_grad_()." in found.headline
+
+
+def test_what_a_method_of_init_computes_is_found() -> None:
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(torch.tensor(0.3))
+            self.build()
+
+        def build(self) -> None:
+            self.kernel = torch.cos(self.a * torch.arange(3.0))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.kernel
+
+    found = gd.diagnose(Cached(), input=torch.ones(4, 3), target=1.0, range=(0, 3), lr=0.1)
+    assert found.verdict == "no_gradient"
+    assert "self.kernel = torch.cos" in found.headline

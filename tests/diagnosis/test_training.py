@@ -208,7 +208,7 @@ def test_a_frozen_parameter_is_said_to_be() -> None:
     for element in result.elements:
         assert element.verdict == "no_gradient"
         assert element.findings[0].evidence["where"]["kind"] == "frozen"
-        assert element.judgement.helps == "0.weight.requires_grad_()"
+        assert element.judgement.helps == "call 0.weight.requires_grad_()"
     assert "requires_grad = False" in result.headline
 
 
