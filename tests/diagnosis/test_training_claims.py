@@ -388,7 +388,7 @@ def test_rates_that_lift_the_loss_are_too_large() -> None:
     assert any(r.works and r.plan.name == "smaller rates" for r in found.remedies)
 
 
-def test_a_loss_that_is_nan_before_any_step_wants_no_other_rate() -> None:
+def test_a_loss_that_is_nan_before_any_step_has_a_line() -> None:
     class Direction(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -399,7 +399,9 @@ def test_a_loss_that_is_nan_before_any_step_wants_no_other_rate() -> None:
 
     x = torch.randn(32, 2, generator=torch.Generator().manual_seed(6))
     found = diagnosed(Direction(), x, x[:, 0], "d", lr=0.1, steps=30)
-    assert all("no step was made" in judged.judgement.helps for judged in found.elements)
+    assert found.verdict == "nonfinite_gradient"
+    for judged in found.elements:
+        assert "self.d / self.d.norm()" in judged.judgement.evidence["where"]["code"]
 
 
 def test_the_cure_is_that_of_the_line() -> None:

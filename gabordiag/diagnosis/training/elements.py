@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from gabordiag.checks.gradient import check_objective, find_cut, find_unused
-from gabordiag.checks.graph import Cut
+from gabordiag.checks.graph import Cut, find_culprit
 from gabordiag.dynamics.outcomes import SETTLED_SHARE, classify_one, surroundings, tail_length
 from gabordiag.dynamics.theory import BOUNDS, bound_entry
 from gabordiag.dynamics.training import TrainingRun
@@ -631,7 +631,8 @@ def _nonfinite(element: Judged) -> Judgement | None:
     # What can be asked is whether this rate could have held on the first line, or on its own path.
     bends = [abs(point.curvature or 0.0) for point in element.line_start.landscape.points]
     product = element.rate * max([*bends, element.path_curvature])
-    evidence = {"lr_times_curvature": product, "limit": element.limit, "step": len(element.path)}
+    evidence: dict[str, Any] = {"lr_times_curvature": product, "limit": element.limit}
+    evidence["step"] = len(element.path)
     broke = f"the loss is not finite at step {len(element.path) - 1}"
     if product > element.limit:
         why = f"{broke}, and lr x curvature is {product:.3g}, above {element.limit:.3g}"
@@ -639,6 +640,15 @@ def _nonfinite(element: Judged) -> Judgement | None:
         return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
     bad = int(np.argmin(np.isfinite(element.slopes)))
     losses = [*facts.run.losses[:-1], facts.run.losses[bad]]
+    culprit = _ask(element, find_culprit, facts.run.start) if bad == 0 else None
+    if culprit is not None:
+        place = culprit.location or "the code"
+        why = f"no gradient is finite where it begins: {place} calls {culprit.name}"
+        helps = "start it elsewhere"
+        if culprit.repairs:
+            helps = culprit.advice(culprit.repairs[0])
+        evidence |= {"where": culprit.to_dict()}
+        return Judgement("nonfinite_gradient", evidence, why, helps)
     if not np.isfinite(element.slopes[bad]) and np.isfinite(losses).all():
         why = f"its gradient is not finite at step {bad}"
         helps = "find the 0/0, the root at zero or the overflow behind this gradient"

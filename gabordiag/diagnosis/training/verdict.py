@@ -235,6 +235,13 @@ def _alike(elements: Sequence[Judged], what: str) -> dict[tuple[str, ...], list[
     return alike
 
 
+def _short(group: str) -> str:
+    """Returns the last name of a path; a place in a list is none."""
+    parts = group.split(".")
+    count = next((i for i, part in enumerate(reversed(parts), 1) if not part.isdigit()), 1)
+    return ".".join(parts[-count:])
+
+
 def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence[str]) -> str:
     has_rows = what != "element"
     names = dict.fromkeys(str(j.watched.row) if has_rows else j.watched.label for j in members)
@@ -242,7 +249,7 @@ def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence
     is_plural = len(names) > 1
     if groups and has_rows:
         is_plural |= len(groups) > 1
-        who = f"{listed([group.rpartition('.')[2] for group in groups])} of {who}"
+        who = f"{listed([_short(group) for group in groups])} of {who}"
         layer = members[0].watched.layer
         if any(watched.layer != layer for watched in members[0].facts.run.watched):
             who += f" of layer {layer}" if layer else " of the model itself"
