@@ -236,6 +236,7 @@ def test_a_trajectory_of_several_comes_back_as_it_was(caught: Facts) -> None:
     assert again.rates.tolist() == caught.run.rates.tolist()
 
 
+@pytest.mark.slow
 def test_what_only_the_start_hides_is_not_called_without_effect() -> None:
     # The angle of an ellipse has none while it is a circle.
     way = torch.linspace(0, 6, 40, dtype=torch.float64)
@@ -266,7 +267,10 @@ def the_product(v: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("loss", "start", "target"),
-    [(the_sum, (1.0, 1.0), (0.3, -0.2)), (the_product, (2.0, 0.3), (1.0, 1.0))],
+    [
+        (the_sum, (1.0, 1.0), (0.3, -0.2)),
+        pytest.param(the_product, (2.0, 0.3), (1.0, 1.0), marks=pytest.mark.slow),
+    ],
 )
 def test_a_target_on_the_floor_of_a_valley_is_not_distinguished(
     loss: Any, start: tuple[float, float], target: tuple[float, float]

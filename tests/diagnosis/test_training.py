@@ -538,6 +538,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "gabordiag diagnose" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_coarse_envelope_first_leads_an_orientation_past_its_minima() -> None:
     image = torch.tensor(load_image("hopper")[:64, :64]).float()[None, None]
     names = ("theta", "wavelength", "sigma", "gamma")
@@ -667,7 +668,10 @@ class Carried(nn.Module):
         return x * torch.cat([10 * (self.near - self.far), self.far - 5])
 
 
-@pytest.mark.parametrize(("steps", "verdict"), [(300, "step_too_small"), (12_000, "healthy")])
+@pytest.mark.parametrize(
+    ("steps", "verdict"),
+    [(300, "step_too_small"), pytest.param(12_000, "healthy", marks=pytest.mark.slow)],
+)
 def test_what_its_minimum_carries_along_has_not_converged(steps: int, verdict: str) -> None:
     # L = (100 (near - far)^2 + (far - 5)^2) / 2. The smaller eigenvalue is 1/2: of the way to 5
     # (1 - lr / 2)^steps is left, 86% and 0.25%, and near is 1/200 of that from its minimum.

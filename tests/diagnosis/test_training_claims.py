@@ -66,6 +66,7 @@ class Waves(nn.Module):
 
 
 class TestLinesOfFewBatches:
+    @pytest.mark.each(3)
     @pytest.mark.parametrize("seed", range(3))
     def test_claim_nothing_that_other_batches_do_not_show(self, seed: int) -> None:
         torch.manual_seed(seed)
@@ -100,7 +101,8 @@ class Detached(Waves):
         return self.head(torch.cat([turns.sin(), turns.cos()], 1))
 
 
-@pytest.mark.parametrize("offset", [0.0, 20.0])
+@pytest.mark.each(2)
+@pytest.mark.parametrize("offset", [20.0, 0.0])
 @pytest.mark.parametrize(
     ("made", "start", "verdict"),
     [(Waves, 11.0, "wrong_basin"), (Detached, 6.5, "no_gradient")],
@@ -190,6 +192,7 @@ class Flipped(Bank):
         self.theta.register_hook(lambda slope: slope * signs)
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("wrong", range(3))
 def test_one_wrong_row_of_a_derivative_is_found_and_no_other(wrong: int) -> None:
     model = Flipped([0.2, 1.0, 1.8], wrong)
@@ -240,6 +243,7 @@ def test_modules_that_hold_tensors_are_judged_as_others(
     assert set(verdicts(stays).values()) == {"step_too_small"}
 
 
+@pytest.mark.each(2)
 @pytest.mark.parametrize("params", [["theta", "gain"], ["gain", "theta"]])
 def test_values_go_one_by_one_where_torch_cannot_batch_them(params: list[str]) -> None:
     options: Any = {"optimizer": "adam", "lr": 0.01, "steps": 200}
@@ -305,6 +309,7 @@ class TestAFrequency:
         assert judged.verdict == "wrong_basin"
         assert judged.goal == pytest.approx(2, abs=2 / length)
 
+    @pytest.mark.each(4)
     @pytest.mark.parametrize("rate", [0.8, 1.5, 3.0, 6.0])
     def test_that_adam_leaps_out_of_its_basin_has_too_large_a_rate(self, rate: float) -> None:
         x = torch.linspace(-6, 6, 600)[:, None]
@@ -371,6 +376,7 @@ def test_a_saturated_gate_stands_on_a_plateau() -> None:
     assert list(verdicts(found).values()) == ["healthy", "flat_start"]
 
 
+@pytest.mark.slow
 def test_rates_that_lift_the_loss_are_too_large() -> None:
     torch.manual_seed(0)
     x = torch.randn(512, 2)

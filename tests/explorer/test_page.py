@@ -246,6 +246,7 @@ def planted_tails(landscape: Landscape) -> list[np.ndarray]:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_outcomes_are_pythons(browser, pages):
     """The same tails, planted and run, chaotic ones among them, get the same outcome and period."""
     show(browser, pages("default"))
@@ -459,6 +460,7 @@ def test_a_run_that_stays_beside_a_target_that_is_no_minimum_is_explained(browse
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_a_run_that_is_thrown_past_the_target_has_too_large_a_rate(browser, tmp_path):
     """L' = 1 / v - 1 / v^3 is -120 at 0.2, 0.157 at 6.2: a step of 6, then 300 of 0.008 at most."""
 
