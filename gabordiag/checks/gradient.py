@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gabordiag.checks.graph import Cut, ValueTracer, custom_backward, use_in_init
 from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.evaluation import OwnObjective, tensors_in
+from gabordiag.own.evaluation import OwnObjective, graph_nodes, tensors_in
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import ModuleLoss
 from gabordiag.own.numeric import (
@@ -381,6 +381,9 @@ def _check_gradient_right(probes: Probes) -> Finding | None:
         # A custom backward, or a place where part of the graph is cut.
         tracer, loss = trace(probes.own, probes.value)
         cut = custom_backward(loss) or next(iter(tracer.cuts), None)
+        names = {node.name() for node in graph_nodes(loss.grad_fn)}
+        if cut is None and any(name.startswith("BinaryCrossEntropyBackward") for name in names):
+            cut = Cut("saturated", None, "binary_cross_entropy")
     how = f"is {factor:.4g} times what" if is_factor else "is not what"
     because = "" if cut is None else f"; {cut.sentence}"
     near = (words for known, words in _DEGREES if math.isclose(factor, known, rel_tol=1e-3))

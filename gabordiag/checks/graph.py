@@ -38,7 +38,23 @@ _ESCAPES = frozenset(
     ("item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__", "__complex__")
 )
 _CLAMPS = frozenset(
-    ("clamp", "clip", "clamp_", "clip_", "clamp_min", "clamp_max", "hardtanh", "relu", "relu6")
+    (
+        "clamp",
+        "clip",
+        "clamp_",
+        "clip_",
+        "clamp_min",
+        "clamp_max",
+        "hardtanh",
+        "relu",
+        "relu6",
+        "maximum",
+        "minimum",
+        "fmax",
+        "fmin",
+        "where",
+        "threshold",
+    )
 )
 _STEPS = frozenset(("round", "floor", "ceil", "trunc", "sign", "heaviside", "fix", "round_"))
 
@@ -92,6 +108,10 @@ _KINDS = {
     "step": (
         "rounds the value ({target}), whose slope is zero",
         "leave {target} out while the parameter is learned",
+    ),
+    "saturated": (
+        "calls {target}, whose derivative torch limits where a probability is nearly 0 or 1",
+        "give the logits to binary_cross_entropy_with_logits, without the sigmoid",
     ),
     "unused": ("never uses {target}", "use {target} in forward, or learn what forward uses"),
     "frozen": ("leaves {target} with requires_grad = False", "call {target}.requires_grad_()"),
@@ -171,12 +191,11 @@ class ValueTracer(TorchFunctionMode):
             else:
                 if name in _STEPS:
                     self.events.append((Cut("step", calling_location(frame), name), result))
-                if (
-                    name in _CLAMPS
-                    and isinstance(result, Tensor)
-                    and self._holds(inputs[0], result)
-                ):
-                    self.events.append((Cut("clamp", calling_location(frame), name), result))
+                if name in _CLAMPS and isinstance(result, Tensor):
+                    # A condition only chooses.
+                    of = next((t for t in inputs if t.is_floating_point()), inputs[0])
+                    if self._holds(of, result):
+                        self.events.append((Cut("clamp", calling_location(frame), name), result))
                 self._follow(name, linked, earlier, result, frame)
         return result
 

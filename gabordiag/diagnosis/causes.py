@@ -433,7 +433,10 @@ def step_too_large(facts: Facts) -> Finding:
     # Between two scanned rates, and beyond the scan, the run's own is tried.
     holds = True if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
     holds_all = facts.windows is not None and bool(facts.windows.held[-1])
-    if holds is not False and (trial is None or facts.longer is not None):
+    if holds is False and facts.run.outcome == "nonfinite":
+        # That it leaves needs no single step.
+        thrown = None
+    if thrown is None and holds is not False and (trial is None or facts.longer is not None):
         text = f"the rate {lr:g} is not too large"
         if trial is not None:
             text += f": with {trial.settings.steps} steps it arrives, too"
@@ -451,19 +454,25 @@ def step_too_large(facts: Facts) -> Finding:
     if thrown is not None:
         begin, end = map(facts.space.show, facts.run.trajectory.values[thrown : thrown + 2])
         evidence["thrown_at"] = thrown
-        text += f": step {thrown} leads from {begin} to {end}, from where it is still descending"
+        text += f": step {thrown} leads from {begin} to {end}, "
+        text += (
+            "from where it is still descending" if facts.run.outcome == "unfinished" else "far out"
+        )
     advice = "" if trial is None else f"{_arrives(facts, trial)}."
     return _present("step_too_large", text, evidence, trial, advice)
 
 
 def _thrown(facts: Facts) -> int | None:
-    """The last step that led an unfinished run farther from its goal than it began, or None."""
+    """The last step that led a run farther from its goal than it began, or None.
+
+    Of one that did not come back: it is unfinished, or far out.
+    """
     goal, values = facts.run.goal, facts.run.trajectory.values
-    if facts.run.outcome != "unfinished" or goal is None:
+    if facts.run.outcome not in ("unfinished", "nonfinite") or goal is None:
         return None
     apart = facts.space.distances(values, goal)
     step = int(np.flatnonzero(apart <= apart[0])[-1])
-    return step if step + 1 < len(apart) else None
+    return step if step + 1 < len(apart) and np.isfinite(values[step + 1]).all() else None
 
 
 def wrong_basin(facts: Facts) -> Finding:
@@ -505,7 +514,7 @@ def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
     }
     start = f"the start {show(facts.start)}"
     if own is None:
-        text = f"from {start} descent leads out of the range, not to {facts.goal_name}"
+        text = f"from {start} descent leads to no minimum of the range"
         return evidence, text
     apart = np.abs(facts.space.offsets(facts.start, np.array([own.value])))
     # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
@@ -560,7 +569,11 @@ def _why_none(facts: Facts, windows: Windows) -> str:
         leave = f"leave the start's (from {escape:.3g} on), but none of them settles there"
         return f": some at which {basin} is stable (up to {hold:.3g}) {leave}"
     is_out = facts.own_basin is None
-    why = "from there descent leads out of the range" if is_out else "none leaves the start's basin"
+    why = (
+        "from there descent leads to no minimum of the range"
+        if is_out
+        else "none leaves the start's basin"
+    )
     return f": {why} ({stable})"
 
 

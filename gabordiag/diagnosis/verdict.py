@@ -365,7 +365,7 @@ def headline(
     if verdict in HEALTHY:
         sentence = _healthy_headline(facts, verdict, findings)
     elif verdict == "inconclusive":
-        sentence = _inconclusive_headline(facts)
+        sentence = _inconclusive_headline(facts, remedies)
     else:
         finding = next(f for f in findings if f.cause == verdict)
         sentence = f"{as_sentence(finding.explanation)} {_advice(finding, remedies)}"
@@ -441,16 +441,18 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
     return f"Healthy: {who} {reaches} {there}{when} and {stays} (loss {loss}). {nothing}"
 
 
-def _inconclusive_headline(facts: Facts) -> str:
+def _inconclusive_headline(facts: Facts, remedies: tuple[Remedy, ...]) -> str:
     if is_too_short(facts.run):
         few = counted(facts.settings.steps, "step is", "steps are")
         return f"{few} too few to judge. Run at least --steps {10 * SHORTEST_TAIL}."
     if facts.saddle is not None:
         return as_sentence(facts.saddle.words)
     compare = "" if facts.settings.optimizer == "sgd" else ", or compare with --optimizer sgd"
+    cure = next((remedy.change for remedy in remedies if remedy.works), None)
+    advice = f"Run more steps{compare}" if cure is None else f"What works: {cure}"
     return (
         f"The run ends {facts.run.outcome.replace('_', ' ')}, and no cause that was tested "
-        f"explains it. Run more steps{compare}."
+        f"explains it. {advice}."
     )
 
 

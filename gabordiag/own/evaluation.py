@@ -125,7 +125,12 @@ class UserObjective(ScalarLoss):
         chunks = torch.split(self.tensor(points), self.batch_size)
         with user_code("computing the gradient"):
             pieces = [levels_of(loss, chunk, order) for chunk in chunks]
-        return [to_numpy(torch.cat(level)) for level in zip(*pieces, strict=True)]
+        levels = [to_numpy(torch.cat(level)) for level in zip(*pieces, strict=True)]
+        if self.takes_root_away:
+            # The square of a root has the slope 0 at zero, and autograd zero times infinity.
+            is_zero = (levels[0] == 0).reshape(-1, *(1,) * (levels[1].ndim - 1))
+            levels[1] = np.where(is_zero & np.isnan(levels[1]), 0.0, levels[1])
+        return levels
 
     def _doubtful(self, losses: FloatArray, *derivatives: FloatArray) -> npt.NDArray[np.bool_]:
         """Returns where derivatives (n, ...) of the smooth loss are not those of its values."""

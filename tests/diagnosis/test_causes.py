@@ -88,10 +88,10 @@ def test_a_start_that_leads_out_of_the_range_says_so() -> None:
     )  # fmt: skip
     basin = _finding(found, "wrong_basin")
     assert basin.role == "contributing"
-    assert "out of the range" in basin.explanation
+    assert "no minimum of the range" in basin.explanation
     assert basin.evidence["minimum"] is None
     assert "the start's basin" not in found.headline
-    assert "descent leads out of the range" in found.headline
+    assert "descent leads to no minimum of the range" in found.headline
 
 
 @pytest.mark.parametrize("lr", [1e6, 1e40])
@@ -285,3 +285,28 @@ def test_what_a_method_of_init_computes_is_found() -> None:
     found = gd.diagnose(Cached(), input=torch.ones(4, 3), target=1.0, range=(0, 3), lr=0.1)
     assert found.verdict == "no_gradient"
     assert "self.kernel = torch.cos" in found.headline
+
+
+def test_a_first_step_that_leads_far_out_is_a_rate_too_large() -> None:
+    # The slope of (1 / r - 0.5)^2 at 0.05 is -2 x 19.5 / 0.05^2 = -15,600: a step of 156.
+    found = gd.diagnose(
+        lambda r: (1 / r - 0.5) ** 2, range=(0.01, 10), start=0.05, target=2.0, lr=0.01, steps=300
+    )
+    assert found.verdict == "step_too_large"
+    assert "leads from 0.05 to 156" in found.headline
+
+
+def test_a_probability_that_torch_limits_is_named() -> None:
+    target = torch.sigmoid(torch.tensor(3.0, dtype=torch.float64))
+
+    def saturated(b: Tensor) -> Tensor:
+        return nn.functional.binary_cross_entropy(torch.sigmoid(b), target)
+
+    def right(b: Tensor) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(b, target)
+
+    how: dict[str, Any] = {"range": (-60, 60), "start": -50.0, "target": 3.0, "lr": 1.0}
+    found = gd.diagnose(saturated, **how, steps=300)
+    assert found.verdict == "wrong_gradient"
+    assert "binary_cross_entropy_with_logits" in found.headline
+    assert gd.diagnose(right, **how, steps=300).verdict == "healthy"

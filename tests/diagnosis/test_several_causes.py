@@ -362,3 +362,15 @@ def test_a_valley_that_takes_more_steps_than_are_scanned_has_a_rate_that_works()
         last = step if max(abs(x - 1), abs(y - 1)) > 0.04 else last
     assert trial["steps_to_target"] == last + 1
     assert not no_working_lr(facts).present
+
+
+def test_without_its_root_a_loss_of_several_has_a_slope_at_zero() -> None:
+    # A step of 0.2 x 2 x (v - goal) / 2 leaves 0.8 of the way, down to rounding and to exactly 0.
+    def root(v: Tensor) -> Tensor:
+        return torch.sqrt(((v - torch.tensor([0.5, -0.3], dtype=v.dtype)) ** 2).mean())
+
+    found = gd.diagnose(
+        root, range=[(-2, 2), (-2, 2)], start=(1.0, 1.0), target=(0.5, -0.3), lr=0.2
+    )
+    assert found.verdict == "kink"
+    assert next(remedy for remedy in found.remedies if remedy.name == "mse_loss").works

@@ -415,3 +415,70 @@ def test_the_cure_is_that_of_the_line() -> None:
     judged: Judged = found.elements[0]
     assert "leave round out" in judged.judgement.helps
     assert Path(__file__).name in judged.judgement.helps
+
+
+def test_a_fall_counts_beside_what_is_left_and_not_beside_an_offset() -> None:
+    # The bias has made up for the offset at once; from then on the loss falls by the frequency.
+    torch.manual_seed(0)
+    x = torch.linspace(-1, 1, 200)[:, None]
+    found = {}
+    for offset in (0.0, 50.0):
+        model = Waves([0.45])
+        nn.init.constant_(model.head.bias, offset - 1)
+        y = torch.sin(math.tau * 0.8 * x) + offset
+        rates = {"f": 2e-3, "others": 0.2}
+        found[offset] = diagnosed(model, x, y, "f", lr=rates, steps=120)
+        model.load_state_dict(found[offset].run.final)
+    assert verdicts(found[0.0]) == verdicts(found[50.0]) == {"f": "step_too_small"}
+
+
+class Limited(Bank):
+    def __init__(self, theta: list[float], how: str) -> None:
+        super().__init__(theta)
+        self.how = how
+
+    def filters(self) -> torch.Tensor:
+        if self.how == "maximum":
+            return kernels(torch.maximum(self.theta, torch.tensor(0.5)))
+        return kernels(torch.where(self.theta < 0.5, 0.5, self.theta))
+
+
+@pytest.mark.parametrize("how", ["maximum", "where"])
+def test_what_limits_a_value_is_a_clamp_whatever_it_is_called(how: str) -> None:
+    options: Any = {"optimizer": "adam", "lr": 0.01, "steps": 100}
+    found = diagnosed(Limited([0.2, 1.0, 1.6], how), IMAGES, SEEN, "theta", **options)
+    assert list(verdicts(found).values()) == ["no_gradient", "healthy", "healthy"]
+    assert f"clamps the value ({how})" in found.headline
+
+
+class Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> torch.Tensor:
+        return -slope
+
+
+class Upward(Bank):
+    def filters(self) -> torch.Tensor:
+        return kernels(Sign.apply(self.theta))
+
+
+def test_a_wrong_backward_of_all_is_found_in_all() -> None:
+    found = diagnosed(Upward([0.2, 1.0, 1.6]), IMAGES, SEEN, "theta", lr=1e-4, steps=60)
+    assert set(verdicts(found).values()) == {"wrong_gradient"}
+
+
+def test_noise_of_batches_is_no_fall() -> None:
+    # At the minimum of a mean the loss of a batch varies, and falls in no part of the steps.
+    torch.manual_seed(0)
+    y = 3 + torch.randn(2000, 1)
+    for seed in range(4):
+        model = nn.Linear(1, 1)
+        nn.init.constant_(model.bias, 3.0)
+        loader = DataLoader(TensorDataset(torch.zeros(2000, 1), y), 4, shuffle=True)
+        made = gd.Training(model, loader, functional.mse_loss)
+        found = gd.diagnose(made, params="bias", lr=0.01, steps=300, seed=seed, seeds=0)
+        assert verdicts(found) == {"bias": "healthy"}

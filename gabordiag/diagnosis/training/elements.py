@@ -51,9 +51,9 @@ _WILD = 4.0
 _HALF_WAY = 0.5
 # On a maximum is what is within so many tolerances of it.
 _ON_TOP = 5.0
-# Loss that still falls by this part of its whole fall, in the last fifth of the steps, says that
-# the training is not over.
-_STILL_FALLING, _LAST = 0.05, 0.2
+# Loss that still falls by this part of its whole fall, or of what is left, in the last fifth of the
+# steps, says that the training is not over.
+_STILL_FALLING, _OF_LEFT, _LAST = 0.05, 0.2, 0.2
 # How near to its minimum a rate should bring an element: to this part of the way.
 _ARRIVED = 0.01
 # Two filters are the same where all their numbers agree to this part of the tolerance.
@@ -151,17 +151,21 @@ class Facts:
         losses = self.run.losses
         part = max(1, int(_LAST * len(losses)))
         last, before = losses[-part:].mean(), losses[-2 * part : -part].mean()
-        noise = 2 * losses[-part:].std() / math.sqrt(part)
+        noise = 2 * losses[-2 * part :].std() * math.sqrt(2 / part)
         return float(losses[:part].mean() - last), float(before - last), float(noise)
 
     @cached_property
     def still_falls(self) -> bool:
         """Whether the loss still falls when the steps end, at the largest rate of a schedule."""
         whole, late, noise = self._falls
+        # The transient of an offset is no fall that the elements are about.
+        part = max(1, int(_LAST * len(self.run.losses)))
+        left = abs(float(self.run.losses[-2 * part : -part].mean()))
+        enough = min(_STILL_FALLING * min(whole, self.scale), _OF_LEFT * left)
         # A schedule that lowers the rate ends a fall, however far it is to a minimum.
         rates = self.run.lrs.sum(axis=1)
-        slowed = rates[-2 * max(1, int(_LAST * len(self.run.losses))) :].mean() / rates.max()
-        return late > max(_STILL_FALLING * slowed * whole, noise, 0.0) and whole > 0
+        slowed = rates[-2 * part :].mean() / rates.max() if rates.any() else 1.0
+        return late > max(enough * slowed, noise, 0.0) and whole > 0
 
     @cached_property
     def has_risen(self) -> bool:
@@ -508,7 +512,10 @@ class Judged:
         same = lowest.loss + max(4 * line.noise(lowest.value), _SAME_LOSS * line.height)
         as_low = [point for point in minima if point.loss <= same]
         best = min(as_low, key=lambda point: abs(self.parameter.offset(point.value, here)))
-        return best if self.gain(value, best.value, line, loss - best.loss) else None
+        # On other batches it may stand lower than its own minimum of these.
+        both = {value: loss, here: line.at(here)}
+        is_lower = all(self.gain(v, best.value, line, at - best.loss) for v, at in both.items())
+        return best if is_lower else None
 
     def clear(self, one: float, other: float, line: SampledLine, part: float = _OF_HEIGHT) -> float:
         """Returns which difference of the losses at two coordinates of a line counts."""
@@ -538,7 +545,9 @@ class Judged:
         low, high = self.own.basin
         way = float(np.abs(self.parameter.offset(self.path, self.own.value)).max())
         near = min(self.parameter.tolerance, SETTLED_SHARE * (high - low), _HALF_WAY * way)
-        if self.gap <= near:
+        late = self.parameter.offset(self.path[len(self.path) // 2 :], self.own.value)
+        if self.gap <= near or late.min() < 0 < late.max():
+            # Noise of batches leads to and fro across it.
             return False
         here, line = float(self.path[-1]), self.line_final
         # The line's height is no measure of a gain near its minimum.
@@ -740,7 +749,8 @@ def _wrong(element: Judged) -> Judgement | None:
     known = element.path[np.isfinite(element.path)]
     first, last, line = float(known[0]), float(known[-1]), element.line_start
     rose = element.gain(last, first, line, line.at(last) - line.at(first))
-    if not (rose or element.is_away):
+    is_open = element.facts.run.is_finite and element.facts.still_falls
+    if not (rose or element.is_away or is_open):
         return None
     if not _seems_wrong(element):
         return None
@@ -875,6 +885,9 @@ def _basin(element: Judged) -> Judgement | None:
         better = element.better_at_first
         if better is None or not element.is_away or element.facts.still_falls:
             return None
+        if abs(float(element.path[-1]) - began) < _HALF_WAY * element.gap:
+            # It has hardly left its start: what holds it back is its pace.
+            return None
         there, evidence = element.show(better.value), {"start": element.value(began)}
         why = f"it began at {element.show(began)}, outside the basin of its line's lowest minimum"
         why += f" at {there}"
@@ -951,7 +964,8 @@ def _on_top(element: Judged) -> Judgement | None:
     for point in element.line_start.landscape.points if element.is_away else ():
         apart = np.abs(element.parameter.offset(element.path[[0, -1]], point.value))
         is_top = point.kind == "maximum" and point.curvature is not None
-        if is_top and apart.max() <= _ON_TOP * element.parameter.tolerance:
+        # No descent leads up to it.
+        if is_top and apart[0] <= apart[1] <= _ON_TOP * element.parameter.tolerance:
             top, evidence = element.show(point.value), {"maximum": element.value(point.value)}
             why = f"it began at {element.show(float(element.path[0]))}, beside the maximum of its "
             why += f"line at {top}"
@@ -1021,7 +1035,8 @@ def _carried_along(element: Judged) -> Judgement | None:
     """Its line's minimum, at which it stands, moves on as the rest of the model learns."""
     part = max(1, int(_LAST * len(element.path)))
     last, before = element.path[-part:], element.path[-2 * part : -part]
-    drift, noise = float(last.mean() - before.mean()), 2 * last.std() / math.sqrt(part)
+    # Steps of a path are no independent measurements of it; a steady pace has std drift / sqrt(12).
+    drift, noise = float(last.mean() - before.mean()), 2 * float(last.std())
     # As many steps again would lead this far at the pace of the last ones.
     ahead = abs(drift) / _LAST
     if not element.facts.still_falls or abs(drift) <= noise or ahead <= element.parameter.tolerance:

@@ -125,7 +125,7 @@
     // Half way from the target to the edge that is nearer to the start.
     const edge = goal.basin[landscape.offset(settings.start, goal.value) < 0 ? 0 : 1];
     const inside = goal.value + (edge - goal.value) / 2, sufficient = bench.confirmed(inside, settings.lr);
-    const leads = own === null ? "out of the range" : `to the minimum at ${landscape.show(own.value)}`;
+    const leads = own === null ? "to no minimum of the range" : `to the minimum at ${landscape.show(own.value)}`;
     const advice = sufficient ? ` A start of ${landscape.show(landscape.wrap(inside))} reaches the ${goalName}.` : "";
     return { sufficient, why: `The start lies outside ${basinWords(a)}: from here descent leads ${leads}.${advice}` };
   }
@@ -135,7 +135,7 @@
     if (goal === null || working.length > 0 || startsInside) return null;
     const stable = hold === null ? `no scanned rate is stable in the ${goalName}'s basin`
       : `the ${goalName}'s basin is stable up to ${digits(hold)}`;
-    let leaving = own === null ? "descent leads out of the range" : "none leaves the start's basin";
+    let leaving = own === null ? "descent leads to no minimum of the range" : "none leaves the start's basin";
     if (escape !== null) leaving = `leaving the start's basin takes ${digits(escape)}`;
     const times = escape !== null && hold !== null && escape > hold ? `, ${digits(escape / hold)} times less` : "";
     return { sufficient: false, why: `None of ${lrs.length} learning rates from ${digits(lrs[0])} to ` +
