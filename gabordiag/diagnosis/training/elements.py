@@ -45,8 +45,9 @@ from gabordiag.wording import times
 # A gain counts if it is this part of the loss that the training began with, this part of the line's
 # height, and so many standard errors over the batches.
 GAIN, _OF_HEIGHT, _ERRORS = 2e-3, 0.02, 2.0
-# An element that ranges over more than so many tolerances bounces.
-_WILD = 4.0
+# An element that ranges over more than so many tolerances bounces; so many of the places that it
+# passed are tried on other batches.
+_WILD, _PASSED = 4.0, 8
 # One with more than this part of its way before it has not arrived.
 _HALF_WAY = 0.5
 # On a maximum is what is within so many tolerances of it.
@@ -158,9 +159,9 @@ class Facts:
     def still_falls(self) -> bool:
         """Whether the loss still falls when the steps end, at the largest rate of a schedule."""
         whole, late, noise = self._falls
-        # The transient of an offset is no fall that the elements are about.
         part = max(1, int(_LAST * len(self.run.losses)))
         left = abs(float(self.run.losses[-2 * part : -part].mean()))
+        # The transient of an offset may be nearly all of the fall.
         enough = min(_STILL_FALLING * min(whole, self.scale), _OF_LEFT * left)
         # A schedule that lowers the rate ends a fall, however far it is to a minimum.
         rates = self.run.lrs.sum(axis=1)
@@ -844,12 +845,22 @@ def _too_large(element: Judged) -> Judgement | None:
     passed = [line.at(float(v)) for v in tail]
     # Where the loss falls to an end of the range, what is left of the way is no bounce.
     low = min(passed) if own is None or curvature is None else own.loss
-    excess = float(np.mean(passed)) - low
-    counts = excess > element.clear(float(element.path[-1]), float(element.path[-2]), line)
+    last, before = float(element.path[-1]), float(element.path[-2])
+    excess, bar = float(np.mean(passed)) - low, element.clear(last, before, line)
+    counts = excess > bar
     over = product is not None and product > _NEAR_BOUND * element.limit
     width = element.parameter.width
     wild = extent > _WILD and (turns > 0.4 or np.abs(moves).max() > 0.1 * width)
     if not counts or not (over or wild):
+        return None
+    # On other batches, too, it costs something.
+    lowest = float(tail[np.argmin(passed)])
+    if own is not None and curvature is not None:
+        lowest = own.value
+    some = tail[np.linspace(0, len(tail) - 1, _PASSED).astype(int)]
+    facts, places = element.facts, np.append(some, lowest)
+    (losses,) = facts.checked.losses(facts.run.final, [(element.watched, places)])
+    if not facts.clear_gain(losses[:-1].mean(axis=0), losses[-1], bar):
         return None
     evidence = {"lr_times_curvature": product, "limit": element.limit}
     evidence |= {"extent": reach, "turns": turns, "excess_loss": excess}
@@ -1037,9 +1048,18 @@ def _carried_along(element: Judged) -> Judgement | None:
     last, before = element.path[-part:], element.path[-2 * part : -part]
     # Steps of a path are no independent measurements of it; a steady pace has std drift / sqrt(12).
     drift, noise = float(last.mean() - before.mean()), 2 * float(last.std())
-    # As many steps again would lead this far at the pace of the last ones.
-    ahead = abs(drift) / _LAST
+    # As many steps again lead this far at the pace of the last ones, or less far if it shrinks.
+    ahead, earlier = (
+        abs(drift) / _LAST,
+        float(before.mean() - element.path[-3 * part :][:part].mean()),
+    )
+    if 0 < drift / (earlier or math.inf) < 1:
+        shrinks = drift / earlier
+        ahead = min(ahead, abs(drift) * shrinks / (1 - shrinks))
     if not element.facts.still_falls or abs(drift) <= noise or ahead <= element.parameter.tolerance:
+        return None
+    if element.gap > ahead:
+        # It does not stand at it.
         return None
     ends = element.show(float(before.mean())), element.show(float(last.mean()))
     why = "it moves on with its line's minimum, as the rest of the model learns: from "
