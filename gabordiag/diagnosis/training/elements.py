@@ -42,8 +42,8 @@ from gabordiag.own.training import (
 from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import times
 
-# A gain counts if it is this part of the loss that the training began with, this part of the line's
-# height, and so many standard errors over the batches.
+# A gain counts if it is this part of the loss that the elements are about, this part of the line's
+# height, and so many standard errors over other batches.
 GAIN, _OF_HEIGHT, _ERRORS = 2e-3, 0.02, 2.0
 # An element that ranges over more than so many tolerances bounces; so many of the places that it
 # passed are tried on other batches.
@@ -921,9 +921,7 @@ def _thrown_out(element: Judged, better: CriticalPoint) -> Judgement | None:
     evidence: dict[str, Any] = {"lower_minimum": element.value(first.value)}
     if element.facts.run.divisors is not None:
         # A step is as long as the rate, however steep the line.
-        longest = float(np.abs(np.diff(element.path)).max())
-        start = float(element.parameter.wrap(element.path[0]))
-        reach = min(abs(float(element.parameter.offset(end, start))) for end in first.basin)
+        longest, reach = _leap(element, first)
         if longest <= reach:
             return None
         factor = _SHORT_STEP * reach / longest
@@ -988,10 +986,8 @@ def _too_slow(element: Judged) -> Judgement | None:
     own = element.own
     if own is None or not element.is_away:
         return None
-    slope, gain = (
-        _slope_at_end(element)[0],
-        element.line_final.at(float(element.path[-1])) - own.loss,
-    )
+    slope, _ = _slope_at_end(element)
+    gain = element.line_final.at(float(element.path[-1])) - own.loss
     if abs(slope) * element.gap < _PLATEAU * gain:
         # On a straight way down this would be all of the gain.
         there = element.show(own.value)
@@ -1049,10 +1045,8 @@ def _carried_along(element: Judged) -> Judgement | None:
     # Steps of a path are no independent measurements of it; a steady pace has std drift / sqrt(12).
     drift, noise = float(last.mean() - before.mean()), 2 * float(last.std())
     # As many steps again lead this far at the pace of the last ones, or less far if it shrinks.
-    ahead, earlier = (
-        abs(drift) / _LAST,
-        float(before.mean() - element.path[-3 * part :][:part].mean()),
-    )
+    ahead = abs(drift) / _LAST
+    earlier = float(before.mean() - element.path[-3 * part :][:part].mean())
     if 0 < drift / (earlier or math.inf) < 1:
         shrinks = drift / earlier
         ahead = min(ahead, abs(drift) * shrinks / (1 - shrinks))
@@ -1074,7 +1068,12 @@ def _unresolved(element: Judged) -> Judgement | None:
     if line.is_resolved:
         return None
     why = f"the loss along it varies faster than {len(line.values)} points show"
-    return Judgement("inconclusive", {"points": len(line.values)}, why, "more steps pay for more")
+    return Judgement(
+        "inconclusive",
+        {"points": len(line.values)},
+        why,
+        "take more steps, for which the lines get more points",
+    )
 
 
 def _rate_advice(element: Judged, factor: float) -> str:
