@@ -93,7 +93,18 @@
     return crossings >= Math.floor(late.length / 4);
   }
 
-  function stepTooSmall({ judged, settings, startsInside, bench, goalName }) {
+  // The steps with which the run arrives at its own rate, where a smaller one needs as many; or null.
+  function longer({ settings, startsInside, bench }) {
+    const found = bench.tuned(settings.start, startsInside, { below: settings.lr });
+    const isMore = found !== null && found.steps > settings.steps;
+    return isMore && bench.confirmed(settings.start, settings.lr, found.steps) ? found.steps : null;
+  }
+
+  function stepTooSmall(a) {
+    const { judged, settings, startsInside, bench, goalName } = a;
+    const swings = judged.outcome === "erratic" ? longer(a) : null;
+    if (swings !== null) return { sufficient: true, why: `It still swings about the ${goalName}, ever less: ` +
+      `${swings} steps reach it.` };
     if (judged.outcome !== "unfinished") return null;
     const found = startsInside ? bench.tuned(settings.start, true, { above: settings.lr, moreSteps: false }) : null;
     const advice = found === null ? "" : ` A rate of ${digits(found.lr)} reaches the ${goalName} in as many.`;
@@ -109,9 +120,11 @@
 
   function stepTooLarge(a) {
     const { judged, settings, startsInside, bench, bound, goalName } = a, { lr, start, steps } = settings, { hold } = bench;
-    const found = judged.outcome === "unfinished" && !isThrown(a) ? null : bench.tuned(start, startsInside, { below: lr });
+    const thrown = ["unfinished", "nonfinite"].includes(judged.outcome) && isThrown(a);
+    const found = judged.outcome === "unfinished" && !thrown ? null : bench.tuned(start, startsInside, { below: lr });
     const unstable = bench.objective.beside.length > 0 && !(hold !== null && lr <= hold) && !bench.holds(lr);
-    if (found === null && !unstable) return null;
+    if (found === null && !unstable && !thrown) return null;
+    if (!unstable && !thrown && longer(a) !== null) return null;
     const theory = bound === null ? "" : ` (theory: ${bound.symbol} = ${digits(bound.lr)})`;
     const limit = unstable && hold !== null ? `: the ${goalName}'s basin is stable up to ${digits(hold)}${theory}` : "";
     const count = found === null || found.steps === steps ? "" : ` in ${found.steps} steps`;
