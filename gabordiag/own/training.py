@@ -437,6 +437,9 @@ class Evaluation:
                 (t - frozen[k]).abs().reshape(len(t), -1).sum(1) for k, t in stacked.items()
             )
             assert isinstance(apart, Tensor)
+            if not apart.any():
+                # The tensors' own values say nothing of it.
+                return True
             farthest = _part(stacked, int(apart.argmax()))
             functional = self._one(frozen, farthest)
             self._reaches[names] = False

@@ -482,3 +482,22 @@ def test_noise_of_batches_is_no_fall() -> None:
         made = gd.Training(model, loader, functional.mse_loss)
         found = gd.diagnose(made, params="bias", lr=0.01, steps=300, seed=seed, seeds=0)
         assert verdicts(found) == {"bias": "healthy"}
+
+
+@pytest.mark.each(3)
+@pytest.mark.parametrize("seed", range(3))
+def test_kinks_beside_a_start_make_no_derivative_wrong(seed: int) -> None:
+    # Differences of a loss in single precision, across kinks of ReLU and pooling, show little where
+    # its slope is small; autograd's derivative is right.
+    torch.manual_seed(seed)
+    layer = gd.GaborConv2d(1, 8, 5, learn=("theta", "sigma", "wavelength"))
+    body = nn.Sequential(layer, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.LazyLinear(4))
+    x, y = torch.randn(96, 1, 10, 10), torch.arange(96) % 4
+    x += 2 * torch.sin(y[:, None, None, None] + torch.arange(10) * (1 + y)[:, None, None, None])
+    body(x[:2])
+    pairs = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 96, 16)]
+    made = gd.Training(body, pairs, functional.cross_entropy)
+    params = ["0.theta", "0.sigma", "0.wavelength"]
+    found = gd.diagnose(made, params=params, optimizer="adam", lr=0.002, steps=30, seeds=0)
+    assert found.elements[0].facts.still_falls
+    assert "wrong_gradient" not in verdicts(found).values()

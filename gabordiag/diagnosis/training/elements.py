@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gabordiag.checks.gradient import check_objective, find_cut, find_unused
 from gabordiag.checks.graph import Cut, find_culprit
@@ -67,8 +68,9 @@ _SHORT_STEP = 0.1
 _FACTOR = 2.5
 # Where the period is tried beside the element's own value: no special place.
 _BESIDE = 0.3713057
-# A slope that is this part of the steepest one of the line is none.
-_LEVEL = 1e-3
+# A slope that is this part of the steepest one of the line is none; from this part on its sign is
+# known.
+_LEVEL, _WRONG = 1e-3, 0.05
 # A slope that leads on by less than this part of what is gained at the minimum is a plateau's.
 _PLATEAU = 1e-2
 # Losses agree that differ by this part of what they vary: a period, or a tolerance, apart.
@@ -130,6 +132,7 @@ class Facts:
     batch: Batch
     checked: Evaluation
     is_whole: bool
+    _gradients: dict[str, Tensor] = field(default_factory=dict)
     fitted: Mapping[str, float] = field(default_factory=dict)
     stuck: frozenset[str] = frozenset()
 
@@ -179,6 +182,24 @@ class Facts:
             for state in (run.start, run.final)
         )
         return self.clear_gain(after, before, GAIN * self.scale) > 0
+
+    @cached_property
+    def one(self) -> Evaluation:
+        """The loss on the batch alone."""
+        return Evaluation(self.training, (self.batch,), 0)
+
+    def gradient_at_start(self, name: str) -> Tensor:
+        """Returns the derivative of the batch's loss by a tensor, as the training takes it."""
+        if name not in self._gradients:
+            with self.training.kept(0), torch.enable_grad():
+                self.training.load(self.run.start)
+                tensor = self.training.tensors()[name]
+                loss, _ = self.training.compare(self.training.model, self.batch)
+                found = None
+                if loss.requires_grad and tensor.requires_grad:
+                    (found,) = torch.autograd.grad(loss, tensor, allow_unused=True)
+                self._gradients[name] = torch.zeros_like(tensor) if found is None else found
+        return self._gradients[name].detach()
 
     def clear_gain(self, here: FloatArray, there: FloatArray, bar: float) -> float:
         """Returns by how much the losses of the checked batches (n,) are lower there, or 0."""
@@ -747,13 +768,13 @@ def _is_level(element: Judged) -> bool:
 
 def _wrong(element: Judged) -> Judgement | None:
     """A derivative that is not the loss's, looked for where a run is not at a minimum, or rose."""
+    if not _seems_wrong(element):
+        return None
     known = element.path[np.isfinite(element.path)]
     first, last, line = float(known[0]), float(known[-1]), element.line_start
     rose = element.gain(last, first, line, line.at(last) - line.at(first))
     is_open = element.facts.run.is_finite and element.facts.still_falls
     if not (rose or element.is_away or is_open):
-        return None
-    if not _seems_wrong(element):
         return None
     found = _ask(element, _derivative, element.facts.run.start)
     # One that is only too small or too large, such as a clipped one, leads down.
@@ -766,28 +787,17 @@ def _wrong(element: Judged) -> Judgement | None:
 def _seems_wrong(element: Judged) -> bool:
     """Whether the derivative and the slope, on one batch where the run began, differ in sign.
 
-    Of a vector's two numbers neither is the angle.
+    Both clearly: near a minimum, and beside kinks, differences show little.
     """
-    facts, watched = element.facts, element.watched
-    here = watched.coordinate(facts.run.start)
-    apart = element.parameter.tolerance / 8
-    one = Evaluation(facts.training, (facts.batch,), 0)
-    (losses,) = one.losses(facts.run.start, [(watched, here + apart * np.array([-1.0, 1.0]))])
-    rise = float(losses[1, 0] - losses[0, 0])
-    noise = rounding(rounding_of(watched, facts.run.start), losses)
-    slope = _ask(element, _slope, facts.run.start)
-    return (
-        slope is not None and abs(rise) > noise and (slope * rise < 0 or watched.kind == "vector")
-    )
-
-
-def _slope(objective: OwnObjective, value: float) -> float | None:
-    module = objective.evaluator
-    assert isinstance(module, ModuleLoss)
-    leaves = module.leaves(value)
-    with objective.streams():
-        found = module.gradient(module.run(leaves), leaves)
-    return None if found is None else float(found.reshape(-1)[0])
+    facts, watched, parameter = element.facts, element.watched, element.parameter
+    start, apart = facts.run.start, parameter.tolerance / 8
+    places = watched.coordinate(start) + apart * np.array([-1.0, 1.0])
+    below, above = watched.placed(start[watched.name], places)
+    said = float((facts.gradient_at_start(watched.name) * (above - below)).sum())
+    (losses,) = facts.one.losses(start, [(watched, places)])
+    rise, noise = float(losses[1, 0] - losses[0, 0]), rounding(rounding_of(watched, start), losses)
+    least = max(2 * apart * _WRONG * element.line_start.landscape.largest_gradient, noise)
+    return min(abs(said), abs(rise)) > least and said * rise < 0
 
 
 def _leads_up(found: Finding) -> bool:
