@@ -376,9 +376,9 @@ def row_count(tensor: Tensor) -> int:
 class Evaluation:
     """The loss on fixed batches as a function of some tensors, everything else frozen.
 
-    The model is run in the mode that it is in; random numbers are the same at every evaluation, and
-    others for every batch. The room is bytes of activations that are evaluated at once; `count`,
-    losses computed so far, each on all the batches.
+    The model is run in the mode that it is in. Every batch has its own random numbers, the same at
+    each evaluation. `room` is how many bytes of activations one batched evaluation may hold, and
+    `count` the number of losses computed so far, each on all the batches.
     """
 
     def __init__(

@@ -451,26 +451,6 @@ def test_what_limits_a_value_is_a_clamp_whatever_it_is_called(how: str) -> None:
     assert f"clamps the value ({how})" in found.headline
 
 
-class Sign(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, slope: torch.Tensor) -> torch.Tensor:
-        return -slope
-
-
-class Upward(Bank):
-    def filters(self) -> torch.Tensor:
-        return kernels(Sign.apply(self.theta))
-
-
-def test_a_wrong_backward_of_all_is_found_in_all() -> None:
-    found = diagnosed(Upward([0.2, 1.0, 1.6]), IMAGES, SEEN, "theta", lr=1e-4, steps=60)
-    assert set(verdicts(found).values()) == {"wrong_gradient"}
-
-
 def test_noise_of_batches_is_no_fall() -> None:
     # At the minimum of a mean the loss of a batch varies, and falls in no part of the steps.
     torch.manual_seed(0)

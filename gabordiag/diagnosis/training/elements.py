@@ -1001,8 +1001,8 @@ def _too_slow(element: Judged) -> Judgement | None:
     if abs(slope) * element.gap < _PLATEAU * gain:
         # On a straight way down this would be all of the gain.
         there = element.show(own.value)
-        why = f"its slope times the way to {there} is {abs(slope) * element.gap:.2g}, and the loss "
-        why += f"lower by {gain:.2g} there: it stands on a plateau"
+        why = f"it stands on a plateau: at {there} the loss is lower by {gain:.2g}, of which its "
+        why += f"slope would give {abs(slope) * element.gap:.2g} on the way there"
         measured = {"slope": slope, "distance": element.gap, "gain": gain}
         return Judgement("flat_start", measured, why, "start it nearer to there")
     gone = abs(float(element.path[-1] - element.path[0]))
