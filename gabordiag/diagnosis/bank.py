@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.diagnosis.training.elements import FAULTS
+from gabordiag.diagnosis.training.causes import FAULTS
 from gabordiag.diagnosis.training.verdict import TrainingDiagnosis, diagnose_training
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import ARRIVED

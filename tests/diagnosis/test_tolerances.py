@@ -26,8 +26,9 @@ MODULES = (
     "landscape.critical", "landscape.proof", "landscape.surface",
     "landscape.points", "landscape.sweep",
     "objective.space", "own.parameters", "own.plain_loop", "checks.gradient", "checks.verify",
-    "charting.atlas", "diagnosis.readout", "diagnosis.training.elements", "dynamics.network",
-    "diagnosis.training.kernels", "diagnosis.training.remedies",
+    "charting.atlas", "diagnosis.readout", "dynamics.network",
+    "diagnosis.training.causes", "diagnosis.training.facts", "diagnosis.training.kernels",
+    "diagnosis.training.lines", "diagnosis.training.measured", "diagnosis.training.remedies",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
@@ -37,9 +38,8 @@ EFFORTS = {
         "_GAIN", "_SOLVED",
     },
     # How far a remedy goes; the range and the places that are looked at.
-    "diagnosis.training.elements": {
-        "_ARRIVED", "_FACTOR", "_BESIDE", "_PASSES_PER_STEP", "_MOST_BATCHES",
-    },
+    "diagnosis.training.causes": {"_ARRIVED"},
+    "diagnosis.training.lines": {"_FACTOR", "_BESIDE", "_PASSES_PER_STEP", "_MOST_BATCHES"},
     "diagnosis.training.kernels": {"_MOST_BYTES"},
     "diagnosis.training.remedies": {"_STEPS_FACTOR", "_LOWER_RATES", "_COARSE_SIGMA"},
     "dynamics.network": {

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import gabordiag as gd
 from gabordiag.cli.main import run
 from gabordiag.diagnosis import readout
-from gabordiag.diagnosis.training import elements
+from gabordiag.diagnosis.training import causes
 from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.training import rates_of, run_training
@@ -251,9 +251,7 @@ def test_filters_of_several_layers_are_kept_apart() -> None:
         (clause,) = (
             part
             for part in result.headline.removesuffix(".").split("; ")
-            if any(
-                f" of layer {layer} {words}" in part for words in elements.FAULTS[element.verdict]
-            )
+            if any(f" of layer {layer} {words}" in part for words in causes.FAULTS[element.verdict])
             and re.search(rf"\b{row}\b", part.partition(" of layer")[0])
         )
         assert clause.startswith("theta of filter")
@@ -313,7 +311,7 @@ def test_values_of_no_known_range_are_shown() -> None:
 
 def test_every_verdict_has_its_words() -> None:
     said = set()
-    for node in ast.walk(ast.parse(inspect.getsource(elements))):
+    for node in ast.walk(ast.parse(inspect.getsource(causes))):
         match node:
             case ast.Call(func=ast.Name(id="Judgement"), args=[verdict, *_]):
                 said.add(ast.literal_eval(verdict))
@@ -321,7 +319,7 @@ def test_every_verdict_has_its_words() -> None:
         match node:
             case ast.Return(value=ast.Tuple(elts=[verdict, *_])):
                 said.add(ast.literal_eval(verdict))
-    assert said - {"healthy"} == elements.FAULTS.keys()
+    assert said - {"healthy"} == causes.FAULTS.keys()
 
 
 def test_json_and_files() -> None:

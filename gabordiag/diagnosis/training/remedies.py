@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gabordiag.diagnosis.training.elements import Facts, Judged
+from gabordiag.diagnosis.training.elements import Judged
+from gabordiag.diagnosis.training.facts import Facts
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.training import TrainingRun, run_training
 from gabordiag.errors import InputError

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.training.elements import FAULTS, Facts, Judged, batches_of, evaluate_lines
+from gabordiag.diagnosis.training.causes import FAULTS
+from gabordiag.diagnosis.training.elements import Judged
+from gabordiag.diagnosis.training.facts import Facts
 from gabordiag.diagnosis.training.kernels import kernel_starts
+from gabordiag.diagnosis.training.lines import batches_of, evaluate_lines
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.checkpoint import remove
 from gabordiag.dynamics.optimizers import OptimizerSettings
