@@ -696,7 +696,9 @@ def diagnose(
         )  # fmt: skip
     if stray := own.keys() & _OF_A_TRAINING:
         raise UsageError(f"{sorted(stray)[0]} is for a training.", HOW_TO_BUILD)
-    own |= _vector_start(thing, start, own)
+    # There is one start here: numbers in a list are its components.
+    is_point = isinstance(start, list) and len(start) > 1 and np.ndim(start) == 1
+    own |= _vector_start(thing, tuple(start) if is_point else start, own)
     if "start" in own:
         start = None
     objective = as_objective_of(thing, _several(over), log_scale, **own)

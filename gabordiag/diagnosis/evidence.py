@@ -233,6 +233,15 @@ class _Bench(ABC):
             )
         return first
 
+    def typed(self, on: UserObjective, settings: OptimizerSettings, start: FloatArray) -> Trial:
+        """Runs a loss in which something else is written, confirmed unless that is expensive."""
+        starts = start[None] if on.is_expensive else self._confirming(start)
+        return _unless_lucky(self._typed(on, settings, place) for place in starts)
+
+    @abstractmethod
+    def _typed(self, on: Any, settings: OptimizerSettings, start: FloatArray) -> Trial:
+        """Runs a loss of the same parameters, judged as this one's runs."""
+
     def _part(self, trials: Sequence[Trial]) -> bool:
         """Whether runs that began side by side are apart by more than a tolerance on the way."""
         one, *others = (trial.path.values for trial in trials)
@@ -335,10 +344,8 @@ class LineBench(_Bench):
     def _run(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
         return self._judged(self.table, settings[0], starts)
 
-    def typed(self, on: OwnObjective, settings: OptimizerSettings, start: FloatArray) -> Trial:
-        """Runs a loss in which something else is written, confirmed unless that is expensive."""
-        starts = start[None] if on.is_expensive else self._confirming(start)
-        return _unless_lucky(self._judged(on, settings, place[None])[0] for place in starts)
+    def _typed(self, on: Any, settings: OptimizerSettings, start: FloatArray) -> Trial:
+        return self._judged(on, settings, start[None])[0]
 
     def _judged(self, on: Line, settings: OptimizerSettings, starts: FloatArray) -> list[Trial]:
         rates, around = np.full_like(starts, settings.lr), surroundings(self.landscape)
@@ -549,6 +556,10 @@ class SpaceBench(_Bench):
     def _run(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
         rates = np.array([how.lr * self._ratios(how) for how in settings])
         return self._judged(settings, rates, run_many(self.objective, settings[0], starts, rates))
+
+    def _typed(self, on: Any, settings: OptimizerSettings, start: FloatArray) -> Trial:
+        rates = settings.lr * self._ratios(settings)[None]
+        return self._judged([settings], rates, run_many(on, settings, start[None], rates))[0]
 
     def _judged(
         self, settings: Sequence[OptimizerSettings], rates: FloatArray, paths: Sequence[Trajectory]
@@ -886,28 +897,26 @@ class Facts:
         """The run with the loss's square, as it would be typed, and what to type; None without."""
         if self.squared is None:
             return None
-        line, name = self.line, self.objective.loss_name
+        user, name = self.line or self.objective, self.objective.loss_name
         words = f"--loss {LOSSES[name].squared}" if name in LOSSES else "the loss's square"
-        if not isinstance(line, OwnObjective) or name in LOSSES:
+        if not isinstance(user, UserObjective) or name in LOSSES:
             return words, self.squared.confirmed(self.settings, self.start)
-        square = line.rewritten(squared=True)
-        assert isinstance(self.bench, LineBench)
+        square = user.rewritten(squared=True)
         trial = self.bench.typed(square, self.settings, self.start)
         path, found = trial.path, None
-        bad = np.flatnonzero(np.isfinite(path.value) & ~np.isfinite(path.gradient))
-        if trial.outcome == "nonfinite" and len(bad):
-            found = self.repaired(square, float(path.value[bad[0]]))
+        is_bad = np.isfinite(path.values).all(axis=1) & ~np.isfinite(path.gradients).all(axis=1)
+        if trial.outcome == "nonfinite" and is_bad.any():
+            found = self.repaired(square, path.values[is_bad][0])
         return (words, trial) if found is None else (f"{words}, and {found[0]}", found[1])
 
-    def repaired(self, line: OwnObjective, value: float) -> tuple[str, Trial, Culprit] | None:
+    def repaired(self, user: UserObjective, at: FloatArray) -> tuple[str, Trial, Culprit] | None:
         """What to write for the operation whose gradient is not finite, the run, the operation."""
-        culprit = find_culprit(line, value)
+        culprit = find_culprit(user, *at)
         if culprit is None or not culprit.repairs:
             return None
-        assert isinstance(self.bench, LineBench)
         tried = []
         for repair in culprit.repairs:
-            changed = line.rewritten(Repaired(culprit, repair))
+            changed = user.rewritten(Repaired(culprit, repair))
             trial = self.bench.typed(changed, self.settings, self.start)
             tried.append((culprit.advice(repair), trial, culprit))
             if trial.reached:

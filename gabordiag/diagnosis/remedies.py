@@ -9,7 +9,7 @@ options and nothing else; what is no option is written there once more (`FOLLOWE
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,7 +37,8 @@ from gabordiag.objective.gabor_line import (
 )
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.evaluation import UserObjective
+from gabordiag.results import Finding
 from gabordiag.wording import counted
 
 DECAYS = ("exponential", "cosine", "step")
@@ -106,10 +107,11 @@ def mse_loss(facts: Facts) -> Remedy | None:
 
 def repair_code(facts: Facts) -> Remedy | None:
     """What to write in the line at fault, run as it would be typed; the right derivative, else."""
+    user = facts.line or facts.objective
     for fault in facts.faults:
-        where, value = fault.evidence.get("where"), fault.evidence.get("value")
-        if fault.cause == "nonfinite_gradient" and isinstance(facts.line, OwnObjective):
-            found = facts.repaired(facts.line, float(value)) if value is not None else None
+        where = fault.evidence.get("where")
+        if fault.cause == "nonfinite_gradient" and isinstance(user, UserObjective):
+            found = facts.repaired(user, _nonfinite_place(facts, fault))
             if found is not None:
                 words, trial, culprit = found
                 return _from_trial("repair_code", words, trial, where=culprit.to_dict())
@@ -117,6 +119,19 @@ def repair_code(facts: Facts) -> Remedy | None:
             evidence, works = {**made, "where": where}, bool(fault.sufficient)
             return Remedy("repair_code", works, where["repair"], made["outcome"], evidence)
     return None
+
+
+def _nonfinite_place(facts: Facts, fault: Finding) -> FloatArray:
+    """Where the gradient is not finite: of several parameters asked one by one, at one of them."""
+    place, value = facts.start.copy(), fault.evidence.get("value")
+    if isinstance(value, Mapping):
+        return np.array(list(value.values()), dtype=np.float64)
+    for index, name in enumerate(facts.space.names):
+        at = value if len(facts.space) == 1 else fault.evidence[name].get("value")
+        if at is not None:
+            place[index] = at
+            break
+    return place
 
 
 def smaller_lr(facts: Facts) -> Remedy | None:

@@ -213,6 +213,33 @@ class UserObjective(ScalarLoss):
         agrees: Tensor = (batched - single).abs() <= math.sqrt(self.value_eps) * scale
         return bool(agrees.all())
 
+    def rewritten(
+        self, mode: AbstractContextManager[Any] | None = None, *, squared: bool = False
+    ) -> Self:
+        """Returns the loss with something else written in its place: advice, as it would be typed.
+
+        The user's code runs under the mode; the loss is squared as `loss ** 2` in it would.
+        """
+        other, given = copy.copy(self), self.evaluator
+        # What was found out of the loss is not true of the other.
+        for name in ("batch_size", "trusted_order", "_trusted_order", "_graph_bytes"):
+            vars(other).pop(name, None)
+        other._seen = {}
+
+        def changed(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def run_otherwise(point: Any, **options: Any) -> Tensor:
+                with mode or nullcontext():
+                    loss = run(point, **options)
+                return loss**2 if squared else loss
+
+            return run_otherwise
+
+        other.evaluator = copy.copy(given)
+        runs = {"loss": changed(given.loss), "run": changed(given.run)}
+        vars(other.evaluator).update(runs, is_root=False)
+        other.is_root = other.takes_root_away = False
+        return other
+
     def _evaluate(self, values: Tensor, smooth: bool) -> Tensor:
         self.samples += len(values)
         if len(values) == 0:
@@ -283,33 +310,6 @@ class OwnObjective(UserObjective, Line):
         losses = np.array([loss for loss, _ in known])
         losses[asked] = self.loss_at(np.array(places)[asked])
         return losses
-
-    def rewritten(
-        self, mode: AbstractContextManager[Any] | None = None, *, squared: bool = False
-    ) -> OwnObjective:
-        """Returns the loss with something else written in its place: advice, as it would be typed.
-
-        The user's code runs under the mode; the loss is squared as `loss ** 2` in it would.
-        """
-        other, given = copy.copy(self), self.evaluator
-        # What was found out of the loss is not true of the other.
-        for name in ("batch_size", "trusted_order", "_graph_bytes"):
-            vars(other).pop(name, None)
-        other._seen = {}
-
-        def changed(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
-            def run_otherwise(point: Any, **options: Any) -> Tensor:
-                with mode or nullcontext():
-                    loss = run(point, **options)
-                return loss**2 if squared else loss
-
-            return run_otherwise
-
-        other.evaluator = copy.copy(given)
-        runs = {"loss": changed(given.loss), "run": changed(given.run)}
-        vars(other.evaluator).update(runs, is_root=False)
-        other.is_root = other.takes_root_away = False
-        return other
 
     def seconds_each(self) -> float:
         """Measures how long an evaluation with its gradient takes."""

@@ -466,6 +466,39 @@ def test_nan_at_every_value_is_mended_at_its_line(
     assert first.change[1:] in found.headline
 
 
+def apart(v: Tensor) -> Tensor:
+    return torch.sqrt((v[0] - 1) ** 2) + (v[1] - 2) ** 2
+
+
+def radius(v: Tensor) -> Tensor:
+    return (torch.sqrt((v**2).sum()) - 2) ** 2 + (v[0] - 1) ** 2 + 0.3 * v[1]
+
+
+def of_three(v: Tensor) -> Tensor:
+    radius = (v[:2] - 1).square().sum().pow(0.5)
+    return (radius - 1) ** 2 + (v[0] - 2) ** 2 + v[2] ** 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "start", "operation"),
+    [
+        (apart, [1.0, 0.0], "sqrt"),
+        (radius, [0.0, 0.0], "sqrt"),
+        (of_three, [1.0, 1.0, 1.0], "pow"),
+    ],
+)
+def test_nan_of_several_parameters_is_mended_at_its_line(
+    loss: Callable[[Tensor], Tensor], start: list[float], operation: str
+) -> None:
+    ranges = [(-3, 3)] * len(start)
+    found = gd.diagnose(loss, range=ranges, start=start, lr=0.05, steps=200)
+    assert found.verdict == "nonfinite_gradient"
+    first = found.remedies[0]
+    assert (first.name, first.works) == ("repair_code", True)
+    assert first.evidence["where"]["operation"] == operation
+    assert first.change[1:] in found.headline
+
+
 def root_within(v: Tensor) -> Tensor:
     return (v**0.5 - 1) ** 2
 
