@@ -307,8 +307,9 @@ def _check_gradient_exists(probes: Probes, unused: Cut | None, varies: bool) -> 
         return broken(text, unused)
     module = None if own is None else own.evaluator
     if isinstance(module, ModuleLoss) and not module.parameter.requires_grad:
-        frozen = Cut("frozen", None, label)
-        return broken(f"requires_grad is False for {label}: no gradient is computed for it", frozen)
+        name = module.element.name
+        text = f"requires_grad is False for {name}: no gradient is computed for it"
+        return broken(text, Cut("frozen", None, name))
     zero, clear = probes.zero, probes.clear
     # No gradient arrives anywhere, or nowhere where values show a slope.
     if probes.depends and (zero.all() or (clear.any() and zero[clear].all())):

@@ -778,11 +778,12 @@ class Saddle:
         return cls(eigenvalues, vectors[:, 0] / np.abs(vectors[:, 0]).max(), names, words)
 
 
-def with_lowest_as_target(run_: Run) -> Run:
+def with_lowest_as_target(run_: Run, by_values: bool = False) -> Run:
     """Returns a run of several parameters without a target, judged by the lowest minimum found.
 
     Searched by Adam from random starts and the run's own, and by Newton's method from where these
     and the run were lowest. Of equally low ones it is the run's own, or the nearest to its start.
+    A gradient that is none leads nowhere: `by_values` takes differences of the loss instead.
     """
     objective, space, path = run_.objective, run_.space, run_.trajectory
     if any(parameter.target is not None for parameter in space.parameters):
@@ -791,7 +792,8 @@ def with_lowest_as_target(run_: Run) -> Run:
     rates = _SEARCH_SHARE * np.ptp(space.coordinates([space.low, space.high]), axis=0)
     starts = np.concatenate([bench.drawn(RANDOM_STARTS), path.values[:1]])
     how = OptimizerSettings("adam", float(rates.max()), steps=TRIED_STEPS)
-    tried = run_many(objective, how, starts, np.tile(rates, (len(starts), 1)))
+    on = Differences(objective) if by_values else objective
+    tried = run_many(on, how, starts, np.tile(rates, (len(starts), 1)))
     best = np.array([p.values[p.best_index] for p in (path, *tried)])
     minima = minima_near(objective, best)
     places = np.array([p if m is None else m for p, m in zip(best, minima, strict=True)])

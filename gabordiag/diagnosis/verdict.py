@@ -57,6 +57,7 @@ _FROM_VALUES = {
     "wrong_gradient": "with the right one",
     "nondeterministic": "without the noise",
 }
+_WITHOUT_GRADIENT = ("no_gradient", "wrong_gradient")
 HEALTHY = ("healthy", "equivalent_solution")
 # Where nothing alone suffices: the cause that leaves the others no chance comes first.
 _EXPLANATORY = (
@@ -171,11 +172,16 @@ def diagnose_objective(
     if sweep is not None and made_run.landscape is not None:
         # The run's start chooses between minima that are equally low.
         sweep = replace(sweep, landscape=made_run.landscape)
-    if sweep is None and len(objective.goals) == 0:
-        made_run = with_lowest_as_target(made_run)
-        objective = made_run.objective
+    bare, is_open = made_run, sweep is None and len(objective.goals) == 0
+    if is_open:
+        made_run = with_lowest_as_target(bare)
     facts = Facts(made_run, sweep, bench)
     findings = check_gradient(facts, loop)
+    if is_open and any(f.present and f.cause in _WITHOUT_GRADIENT for f in findings):
+        made_run = with_lowest_as_target(bare, by_values=True)
+        facts = Facts(made_run, sweep, bench)
+        findings = check_gradient(facts, loop)
+    objective = made_run.objective
     blocked = any(finding.present for finding in findings)
     if not blocked or made_run.outcome == "reached":
         findings = _all_findings(facts, findings, tick)
@@ -251,7 +257,10 @@ def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:
             said = finding.explanation.rstrip(".").replace(name, _NAME)
             alike.setdefault(said, []).append(name)
     text = "; ".join(said.replace(_NAME, listed(names)) for said, names in alike.items())
-    evidence = {name: finding.evidence for name, finding in found.items()}
+    evidence: dict[str, Any] = {name: finding.evidence for name, finding in found.items()}
+    # The line of code at fault is one.
+    lines = (finding.evidence.get("where") for finding in bad)
+    evidence |= {"where": next(filter(None, lines), None)} if bad else {}
     return Finding(one.cause, bool(bad), False, evidence, text)
 
 

@@ -222,7 +222,7 @@ class UserObjective(ScalarLoss):
         """
         other, given = copy.copy(self), self.evaluator
         # What was found out of the loss is not true of the other.
-        for name in ("batch_size", "trusted_order", "_trusted_order", "_graph_bytes"):
+        for name in ("batch_size", "trusted_order", "_graph_bytes"):
             vars(other).pop(name, None)
         other._seen = {}
 
@@ -452,7 +452,7 @@ class CustomObjective(UserObjective, Objective):
                 raise UsageError(problem, "Give it a range above 0.")
         other = copy.copy(self)
         # What was found out of derivatives is about the coordinates.
-        vars(other).pop("_trusted_order", None)
+        vars(other).pop("trusted_order", None)
         other.space = Space(
             tuple(replace(p, is_log=p.name in names) for p in self.space.parameters)
         )
@@ -518,7 +518,7 @@ class CustomObjective(UserObjective, Objective):
     def _levels(self, coordinates: npt.ArrayLike, order: int, smooth: bool) -> list[FloatArray]:
         """Returns losses (n,), gradients (n, d) and, of order 2, Hessians (n, d, d)."""
         points = np.atleast_2d(np.asarray(coordinates, dtype=np.float64))
-        if (smooth or order > 1) and self._trusted_order < order:
+        if (smooth or order > 1) and self.trusted_order < order:
             return self._numeric(points, smooth)
         found = self._by_autograd(points, order, smooth)
         if not smooth:
@@ -558,7 +558,7 @@ class CustomObjective(UserObjective, Objective):
         return [self._losses(points, smooth), first, hessians]
 
     @cached_property
-    def _trusted_order(self) -> int:
+    def trusted_order(self) -> int:
         """The highest derivative by autograd that differences of values confirm.
 
         Looked at along one line through the middle of the ranges, on which every parameter moves

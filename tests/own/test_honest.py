@@ -585,6 +585,36 @@ def test_a_cut_graph_is_mended_at_its_line(loss: Callable[[Tensor], Tensor], wor
     assert "test_honest.py" in found.remedies[0].change
 
 
+class Swing(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.tensor([0.2, 0.3]), requires_grad=False)
+
+    def forward(self) -> Tensor:
+        return (self.a[0] - 1) ** 2 + (self.a[1] - 1) ** 2
+
+
+@pytest.mark.parametrize("param", ["a", "a[0]"])
+def test_a_frozen_tensor_of_several_numbers_is_mended_as_a_whole(param: str) -> None:
+    found = gd.diagnose(Swing(), param=param, range=(-3, 3), lr=0.1, steps=60)
+    assert found.headline.partition(". ")[2].startswith("Call a.requires_grad_().")
+
+
+def held_back(v: Tensor) -> Tensor:
+    return (torch.exp(-(v[0].detach() ** 2)) - 0.5) ** 2 + (v[1] - 1) ** 2
+
+
+def test_with_the_right_derivative_of_several_the_lowest_minimum_is_known() -> None:
+    """exp(-v0^2) = 1/2 at v0 = sqrt(log 2), where the loss is zero."""
+    ranges = ((0, 2), (-2, 2))
+    found = gd.diagnose(held_back, range=ranges, start=(0.2, 0.0), lr=0.1, steps=200)
+    assert found.verdict == "no_gradient"
+    np.testing.assert_allclose(found.run.goal, [math.sqrt(math.log(2)), 1], atol=1e-3)
+    assert found.remedies[0].name == "repair_code"
+    assert found.remedies[0].works
+    assert "leave .detach() out" in found.remedies[0].change
+
+
 # What a remedy presupposes, and whether it is complete.
 
 
