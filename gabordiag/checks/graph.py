@@ -15,6 +15,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
+import itertools
+import math
 import sys
 import textwrap
 import types
@@ -550,7 +552,9 @@ class _Recorder(TorchFunctionMode):
         node = result.grad_fn if isinstance(result, Tensor) else None
         if node is not None and node not in self.made:
             self.made[node] = operation_name(func), calling_location(sys._getframe(1))
-            if self.first is None and not bool(torch.isfinite(result.detach()).all()):
+            # What is infinite already, a mask say, is handed on.
+            given = itertools.chain(args, (kwargs or {}).values())
+            if self.first is None and not _is_finite(result) and all(map(_is_finite, given)):
                 self.first = self.made[node]
         return result
 
@@ -584,6 +588,12 @@ def find_culprit(objective: UserObjective, *values: float) -> Culprit | None:
         # What comes of an infinite value is not the fault of what it is multiplied with.
         return replace(found[0], name=recorder.first[0], location=recorder.first[1])
     return found[0] if found else None
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, Tensor) or bool(torch.isfinite(value.detach()).all())
 
 
 def _are_finite(gradients: Sequence[Tensor | None]) -> bool:

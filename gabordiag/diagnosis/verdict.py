@@ -57,7 +57,6 @@ _FROM_VALUES = {
     "wrong_gradient": "with the right one",
     "nondeterministic": "without the noise",
 }
-_WITHOUT_GRADIENT = ("no_gradient", "wrong_gradient")
 HEALTHY = ("healthy", "equivalent_solution")
 # Where nothing alone suffices: the cause that leaves the others no chance comes first.
 _EXPLANATORY = (
@@ -172,15 +171,8 @@ def diagnose_objective(
     if sweep is not None and made_run.landscape is not None:
         # The run's start chooses between minima that are equally low.
         sweep = replace(sweep, landscape=made_run.landscape)
-    bare, is_open = made_run, sweep is None and len(objective.goals) == 0
-    if is_open:
-        made_run = with_lowest_as_target(bare)
-    facts = Facts(made_run, sweep, bench)
-    findings = check_gradient(facts, loop)
-    if is_open and any(f.present and f.cause in _WITHOUT_GRADIENT for f in findings):
-        made_run = with_lowest_as_target(bare, by_values=True)
-        facts = Facts(made_run, sweep, bench)
-        findings = check_gradient(facts, loop)
+    facts, findings = _first_facts(made_run, sweep, bench, loop)
+    made_run = facts.run
     objective = made_run.objective
     blocked = any(finding.present for finding in findings)
     if not blocked or made_run.outcome == "reached":
@@ -217,6 +209,22 @@ def diagnose_objective(
         target_hessian=None if sweep else condition(objective, objective.goals[0]),
         pairs=() if sweep else pair_surfaces(objective, made_run.trajectory.values),
     )
+
+
+def _first_facts(
+    run_: Run, sweep: Sweep | None, bench: Bench | None, loop: Objective | None
+) -> tuple[Facts, tuple[Finding, ...]]:
+    """Returns the facts of a run, and what is found of its gradient."""
+    is_open = sweep is None and len(run_.objective.goals) == 0
+    facts = Facts(with_lowest_as_target(run_) if is_open else run_, sweep, bench)
+    findings = check_gradient(facts, loop)
+    if is_open and any(
+        f.present and f.cause in ("no_gradient", "wrong_gradient") for f in findings
+    ):
+        # No lowest minimum is found by what leads nowhere.
+        facts = Facts(with_lowest_as_target(run_, by_values=True), sweep, bench)
+        findings = check_gradient(facts, loop)
+    return facts, findings
 
 
 def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding, ...]:

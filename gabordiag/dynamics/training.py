@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings, unguarded_step
 from gabordiag.dynamics.replay import Step
 from gabordiag.errors import UsageError
 from gabordiag.objective.space import FloatArray
+from gabordiag.own.evaluation import tensors_in
 from gabordiag.own.loading import user_code
 from gabordiag.own.training import Batch, BatchStream, State, Training, Watched, Weights
 
@@ -33,6 +34,8 @@ OTHERS = "others"
 BATCHES = 8
 # Steps that are read and handed out together.
 _BLOCK = 20
+# A loss that is so many times what it was at most in the first fifth of the steps has blown up.
+_GROWTH = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,7 @@ class TrainingRun:
         divisors: What the optimizer divides the elements' gradients by at the end, as Adam does
             (d,); None of one that does not divide.
         start: All tensors of the model before the run, by name; `final`, after it.
+        is_fed_badly: Whether it broke off at a batch that holds NaN, or an infinite target.
         snapshots: All weights, as `Weights` lays them out, at the steps asked for (k, m).
     """
 
@@ -69,6 +73,7 @@ class TrainingRun:
     final: State = field(repr=False)
     seconds: float = 0.0
     snapshots: Tensor | None = field(default=None, repr=False)
+    is_fed_badly: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON says of the settings."""
@@ -88,6 +93,13 @@ class TrainingRun:
     def is_finite(self) -> bool:
         """Whether loss and values are finite to the end."""
         return bool(np.isfinite(self.losses).all() and np.isfinite(self.values).all())
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is finite to the end, and its loss far from having grown throughout."""
+        sizes = np.abs(self.losses)
+        early, late = sizes[: len(sizes) // 5 + 1].max(), sizes[-(len(sizes) // 10 + 1) :].mean()
+        return self.is_finite and bool(late <= _GROWTH * early)
 
 
 def rates_of(
@@ -168,8 +180,15 @@ def run_training(
                 break
             trainer.step(batch)
         run = trainer.finished(time.perf_counter() - began)
+        run = replace(run, is_fed_badly=not run.is_finite and _is_broken(batch))
         loss, metric = training.score(batches or [batch])
     return run, loss, metric
+
+
+def _is_broken(batch: Batch) -> bool:
+    # A mask of inputs may be infinite.
+    is_nan = any(bool(torch.isnan(tensor).any()) for tensor in tensors_in(batch))
+    return is_nan or any(bool(torch.isinf(tensor).any()) for tensor in tensors_in(batch[1]))
 
 
 def _place(training: Training, watched: Sequence[Watched], starts: Mapping[str, float]) -> None:

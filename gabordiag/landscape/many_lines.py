@@ -243,7 +243,7 @@ def _landscape(
         parameter,
         tuple(sorted(made, key=lambda point: point.value)),
         Certificate("resolved", reason, 2 * spacing, cells=len(grid)),
-        float(np.nanmax(losses)),
+        float(np.nanmax(losses, initial=-np.inf)),
         float(np.nanmax(slopes, initial=0.0)),
-        float(np.nanmin(losses)),
+        float(np.nanmin(losses, initial=np.inf)),
     )

@@ -95,6 +95,198 @@ class TestLinesOfFewBatches:
         assert verdicts(found) == {"f[0]": "healthy", "f[1]": "wrong_basin"}
 
 
+class Fn(nn.Module):
+    """A function of learned numbers and the input."""
+
+    def __init__(self, of: Callable[..., torch.Tensor], **numbers: Any) -> None:
+        super().__init__()
+        self.of = of
+        for name, value in numbers.items():
+            self.register_parameter(name, nn.Parameter(torch.as_tensor(value)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.of(self, x)
+
+
+LINE = torch.linspace(-4, 4, 200)
+# The curvature of mse(w x, y) in w.
+BEND = 2 * float((LINE**2).mean())
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> torch.Tensor:
+        return -slope
+
+
+class TestRunsThatBlowUp:
+    @pytest.mark.parametrize("steps", [20, 100, 300])
+    def test_a_reversed_derivative_is_named_however_far_it_led(self, steps: int) -> None:
+        made = Fn(lambda m, x: Reversed.apply(m.g) * x, g=0.3)
+        found = diagnosed(made, LINE, LINE, "g", lr=0.02, steps=steps)
+        assert verdicts(found) == {"g": "wrong_gradient"}
+
+    @pytest.mark.parametrize("excess", [1.0, 1.02, 1.2, 1.5])
+    def test_the_advised_rate_arrives_however_little_it_was_too_large(self, excess: float) -> None:
+        made = Fn(lambda m, x: m.w * x, w=0.0)
+        rate = excess * 2 / BEND
+        found = diagnosed(made, LINE, 2 * LINE, "w", lr=rate, steps=60)
+        assert verdicts(found) == {"w": "step_too_large"}
+        # Half of the bound, 1 / curvature, arrives in one step.
+        assert rate * found.elements[0].judgement.factor == pytest.approx(1 / BEND, rel=0.02)
+
+    @pytest.mark.parametrize("lr", [0.05, 1e-9])
+    def test_a_bad_batch_is_not_the_rates_fault(self, lr: float) -> None:
+        x = torch.rand(64, 1, generator=torch.Generator().manual_seed(0))
+        x[50] = math.nan
+        pairs = [(x[i : i + 16], x[i : i + 16]) for i in range(0, 64, 16)]
+        made = gd.Training(nn.Linear(1, 1), pairs, functional.mse_loss)
+        found = gd.diagnose(made, params="weight", lr=lr, steps=20, seeds=0)
+        assert "the batch of step 3 holds a value" in found.elements[0].judgement.why
+
+    def test_a_mask_is_no_culprit(self) -> None:
+        mask = torch.tensor([0.0, 0.0, -math.inf])
+
+        def attend(m: Any, x: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(m.q + mask, 0)[0] * x * m.g.sqrt()
+
+        made = Fn(attend, q=[0.0, 0.0, 0.0], g=0.0)
+        found = diagnosed(made, LINE, LINE, ["q", "g"], lr=0.01, steps=5)
+        by_name = {j.watched.label: j.judgement for j in found.elements}
+        assert by_name["g"].evidence["where"]["operation"] == "sqrt"
+        assert by_name["q[0]"].helps == "see g"
+
+
+class TestSwings:
+    @pytest.mark.parametrize(("momentum", "steps"), [(0.99, 100), (0.99, 300), (0.95, 60)])
+    def test_what_still_swings_has_not_arrived(self, momentum: float, steps: int) -> None:
+        """Heavy ball shrinks its swings by sqrt(momentum) a step: here at most to a fifth."""
+        made = Fn(lambda m, x: m.s * x + m.m, s=0.0, m=0.0)
+        found = diagnosed(
+            made, LINE, 3 * LINE + 1, ["s", "m"], lr=0.1, momentum=momentum, steps=steps
+        )
+        assert verdicts(found) == {"s": "step_too_small", "m": "step_too_small"}
+
+    def test_at_the_bound_it_rings_and_others_have_arrived(self) -> None:
+        """The curvature of mse by a constant is 2: each step turns what is left by -0.98."""
+        made = Fn(lambda m, x: m.s * x / 4 + m.b, s=0.0, b=3.0)
+        found = diagnosed(made, LINE, LINE / 4, ["s", "b"], lr=0.99, steps=80)
+        assert verdicts(found) == {"s": "healthy", "b": "step_too_large"}
+
+    def test_a_first_step_that_threw_it_far_past_its_minimum_is_too_large(self) -> None:
+        """The slope of mse(c / t, y) grows like 1 / t^3: from 0.05 one step leads beyond 10."""
+        made = Fn(lambda m, x: x / m.t, t=0.05)
+        found = diagnosed(made, LINE / 8, LINE / 8, "t", lr=0.01, steps=100)
+        assert found.run.values[1, 0] > 10
+        assert verdicts(found) == {"t": "step_too_large"}
+        assert found.elements[0].judgement.factor < 0.1
+
+
+def test_an_offset_of_the_loss_hides_no_way_ahead() -> None:
+    def loss(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return functional.mse_loss(output, y) + 1e4
+
+    made = gd.Training(Fn(lambda m, x: m.w * x, w=0.0).double(), [(LINE.double(),) * 2], loss)
+    # Each step leaves 1 - lr x curvature of the way.
+    found = gd.diagnose(made, params="w", lr=0.01 / BEND, steps=60, seeds=0)
+    assert verdicts(found) == {"w": "step_too_small"}
+
+
+def test_what_lbfgs_has_finished_is_held_by_nothing() -> None:
+    for seed in range(4):
+        x = torch.randn(200, 3, generator=torch.Generator().manual_seed(seed))
+        y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
+        torch.manual_seed(seed)
+        found = diagnosed(nn.Linear(3, 1), x, y, "weight", optimizer="lbfgs", lr=1.0, steps=20)
+        assert set(verdicts(found).values()) == {"healthy"}
+
+
+def bumps(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return torch.exp(-((x[:, None] - m.c) ** 2)).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("start", "verdict"), [([1.0, 1.0], "duplicate"), ([1.0, -1.5], "healthy")]
+)
+def test_two_that_no_step_can_part_are_one(start: list[float], verdict: str) -> None:
+    y = torch.exp(-((LINE - 2) ** 2)) + torch.exp(-((LINE + 2) ** 2))
+    found = diagnosed(Fn(bumps, c=start), LINE, y, "c", lr=0.5, steps=500)
+    assert verdicts(found)["c[1]"] == verdict
+
+
+@pytest.mark.parametrize("start", [-30.0, 30.0, 200.0])
+def test_a_level_line_is_no_proof_that_nothing_depends_on_it(start: float) -> None:
+    made = Fn(lambda m, x: torch.sigmoid(8 * (x - m.threshold)), threshold=start)
+    found = diagnosed(made, LINE, (LINE > 1.3).float(), "threshold", lr=0.1, steps=30)
+    assert verdicts(found) == {"threshold": "flat_start"}
+    assert "start it at 1" in found.elements[0].judgement.helps
+
+
+class HardThreshold(nn.Module):
+    """Steps ahead, with the slope of a sigmoid behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hard, soft = (x > self.at).float(), torch.sigmoid(4 * (x - self.at))
+        return soft + (hard - soft).detach()
+
+
+def test_where_no_loss_is_left_nothing_is_held_back() -> None:
+    found = diagnosed(HardThreshold(), LINE, (LINE > 1.3).float(), "at", lr=0.05, steps=600)
+    assert found.loss == 0
+    assert found.is_healthy
+
+
+class Turned(nn.Module):
+    """Images turned by an angle and shifted."""
+
+    def __init__(self, angle: float) -> None:
+        super().__init__()
+        self.angle = nn.Parameter(torch.tensor(angle))
+        self.shift = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        c, s, zero = self.angle.cos(), self.angle.sin(), torch.zeros(())
+        rows = torch.stack([torch.stack([c, -s, self.shift]), torch.stack([s, c, zero])])
+        grid = functional.affine_grid(
+            rows[None].expand(len(x), -1, -1), list(x.shape), align_corners=False
+        )
+        return functional.grid_sample(x, grid, align_corners=False)
+
+
+def test_what_others_made_up_for_is_a_start_in_the_wrong_basin_all_the_same() -> None:
+    """At the right angle and no shift the loss is zero; no loop from 0 finds it."""
+    x = torch.zeros(4, 1, 24, 24)
+    for i in range(4):
+        x[i, 0, 6:18, 6 + i : 10 + i] = x[i, 0, 6:9, 6:18] = 1
+    y = Turned(2.5)(x).detach()
+    found = diagnosed(Turned(0.0), x, y, ["angle", "shift"], optimizer="adam", lr=0.01, steps=400)
+    assert verdicts(found)["angle"] == "wrong_basin"
+    assert found.elements[0].goal == pytest.approx(2.5, abs=0.01)
+    assert found.loss > 0.05
+
+
+def test_two_that_want_one_place_do_not_both_go_there() -> None:
+    t = torch.linspace(0, 2, 300)
+
+    def waves(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(math.tau / 2 * x[:, None] * m.w).sum(1)
+
+    y = waves(Fn(waves, w=[2.0, 3.0, 7.0]), t).detach()
+    made = gd.Training(Fn(waves, w=[2.1, 2.9, 3.2]), [(t, y)], functional.mse_loss)
+    found = gd.diagnose(made, params="w", lr=0.01, steps=400, seeds=1)
+    for remedy in found.remedies:
+        if remedy.plan.name == "another start":
+            assert len(remedy.plan.starts) == 1
+
+
 class Detached(Waves):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         turns = math.tau * x * torch.cat([self.f[:1], self.f[1:].detach()])

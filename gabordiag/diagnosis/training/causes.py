@@ -19,6 +19,7 @@ from gabordiag.checks.graph import Cut, find_culprit
 from gabordiag.diagnosis.training.facts import LAST
 from gabordiag.diagnosis.training.lines import SAME_LOSS, rounding_of
 from gabordiag.diagnosis.training.measured import HALF_WAY, Measured
+from gabordiag.dynamics.training import TrainingRun
 from gabordiag.errors import GabordiagError
 from gabordiag.landscape.many_lines import rounding
 from gabordiag.landscape.points import CriticalPoint
@@ -83,38 +84,63 @@ class Judgement(NamedTuple):
     factor: float | None = None
 
 
-def _nonfinite(element: Measured) -> Judgement | None:
-    facts = element.facts
-    if facts.run.is_finite:
+def _badly_fed(element: Measured) -> Judgement | None:
+    run = element.facts.run
+    if not run.is_fed_badly:
         return None
-    # What can be asked is whether this rate could have held on the first line, or on its own path.
+    step = len(run.losses) - 1
+    why = f"the batch of step {step} holds a value that is NaN or infinite"
+    helps = "mend the data: no rate and no start helps"
+    return Judgement("nonfinite_gradient", {"step": step}, why, helps)
+
+
+def _blown_up(element: Measured) -> Judgement | None:
+    """One whose rate could not have held on the first line, or on its own path."""
+    run = element.facts.run
+    if run.is_held:
+        return None
     bends = [abs(point.curvature or 0.0) for point in element.line_start.landscape.points]
     product = element.rate * max([*bends, element.path_curvature])
-    evidence: dict[str, Any] = {"lr_times_curvature": product, "limit": element.limit}
-    evidence["step"] = len(element.path)
-    broke = f"the loss is not finite at step {len(element.path) - 1}"
-    if product > element.limit:
-        why = f"{broke}, and lr x curvature is {product:.3g}, above {element.limit:.3g}"
-        factor = 0.5 * element.limit / product
-        return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
-    bad = int(np.argmin(np.isfinite(element.slopes)))
-    losses = [*facts.run.losses[:-1], facts.run.losses[bad]]
-    culprit = _ask(element, find_culprit, facts.run.start) if bad == 0 else None
+    if product <= element.limit:
+        return _risen(element)
+    evidence = {"lr_times_curvature": product, "limit": element.limit, "step": len(element.path)}
+    why = f"{_how_it_broke(run)}, and lr x curvature is {product:.3g}, above {element.limit:.3g}"
+    factor = 0.5 * element.limit / product
+    return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
+
+
+def _how_it_broke(run: TrainingRun) -> str:
+    if run.is_finite:
+        return f"the loss rose from {run.losses[0]:.3g} to {run.losses[-1]:.3g}"
+    return f"the loss is not finite at step {len(run.losses) - 1}"
+
+
+def _nonfinite(element: Measured) -> Judgement | None:
+    run = element.facts.run
+    if run.is_held:
+        return None
+    broke, evidence = _how_it_broke(run), {"step": len(element.path)}
+    is_bad = ~np.isfinite(element.slopes)
+    culprit = _ask(element, find_culprit, run.start) if is_bad[0] else None
     if culprit is not None:
         place = culprit.location or "the code"
         why = f"no gradient is finite where it begins: {place} calls {culprit.name}"
         helps = "start it elsewhere"
         if culprit.repairs:
             helps = culprit.advice(culprit.repairs[0])
-        evidence |= {"where": culprit.to_dict()}
-        return Judgement("nonfinite_gradient", evidence, why, helps)
-    if not np.isfinite(element.slopes[bad]) and np.isfinite(losses).all():
-        why = f"its gradient is not finite at step {bad}"
+        where = {"where": culprit.to_dict()}
+        return Judgement("nonfinite_gradient", evidence | where, why, helps)
+    first = int(np.argmax(is_bad))
+    if is_bad.any() and np.isfinite([*run.losses[:-1], run.losses[first]]).all():
+        why = f"its gradient is not finite at step {first}"
         helps = "find the 0/0, the root at zero or the overflow behind this gradient"
         return Judgement("nonfinite_gradient", evidence, why, helps)
+    others = [name for name, size in run.sizes.items() if not np.isfinite(size[0])]
     helps = "lower the learning rates"
-    if bad == 0:
+    if is_bad[0]:
         helps = "no step was made: find the 0/0, the root or the logarithm of zero before the loss"
+    elif others:
+        broke, helps = f"{broke}, after a gradient of {others[0]} that is not", f"see {others[0]}"
     return Judgement("inconclusive", evidence, broke, helps)
 
 
@@ -135,22 +161,18 @@ def _gradient(element: Measured) -> Judgement | None:
     # A ReLU holds responses.
     is_cut = cut is not None and not cut.target.startswith("relu")
     if (is_flat or (line.is_flat and not never)) and not is_cut:
-        unused = _ask(element, find_unused)
-        where, because = _place(unused)
-        why = f"the loss does not depend on it{when}{because}"
-        # A step too long may have put a channel where its ReLU lets nothing through.
-        helps = "lower the learning rates"
-        if is_flat:
-            helps = "check that what follows lets it through: weights, biases, a ReLU, a "
-            helps += "normalization that takes it out again"
-        if unused is not None:
-            helps = unused.repair
-        return Judgement("flat_objective", evidence | where, why, helps)
+        return _without_effect(element, is_flat, when, evidence)
     is_there = element.is_in_a_dip or (not never and element.better is None)
     is_level = _is_level(element)
     # Beyond a clamp's limit the loss is level, and was not before it if a gradient led there.
     rise = 0.0 if never else abs(slopes[since - 1]) * element.parameter.tolerance
-    is_held = is_cut and (never or rise > max(4 * line.noise(here), SAME_LOSS * line.height))
+    # Where no loss is left, nothing is held back.
+    is_solved = facts.run.losses[-element.tail :].max() <= 0
+    is_held = (
+        is_cut
+        and not is_solved
+        and (never or rise > max(4 * line.noise(here), SAME_LOSS * line.height))
+    )
     if arrived and is_there and not element.is_away and not is_held and (not never or is_level):
         # At the very minimum a gradient may be zero.
         return None
@@ -159,10 +181,34 @@ def _gradient(element: Measured) -> Judgement | None:
         why = f"it stands where the loss is level{when}, and the gradient is zero"
         return Judgement("flat_start", evidence | where, why, "start it elsewhere")
     helps = "compute from it with torch operations alone" if cut is None else cut.repair
+    if cut is not None and cut.kind == "clamp" and not never:
+        helps = "it was led beyond the limit: lower its learning rate, or else " + helps
     if cut is None and arrived:
         helps = "the loss has a slope there: look for a hook or a mask that makes the gradient zero"
     why = f"no gradient arrives{when}{because}"
     return Judgement("no_gradient", evidence | where, why, helps)
+
+
+def _without_effect(
+    element: Measured, is_flat: bool, when: str, evidence: dict[str, Any]
+) -> Judgement:
+    """One whose last line is level, and, if `is_flat`, the first one, too."""
+    unused = _ask(element, find_unused)
+    where, because = _place(unused)
+    lower = element.lower_elsewhere if is_flat and unused is None else None
+    if lower is not None:
+        low, high = (element.show(end) for end in (element.parameter.low, element.parameter.high))
+        why = f"the loss is level from {low} to {high}, and lower at {element.show(lower)}"
+        return Judgement("flat_start", evidence, why, f"start it at {element.show(lower)}")
+    why = f"the loss does not depend on it{when}{because}"
+    # A step too long may have put a channel where its ReLU lets nothing through.
+    helps = "lower the learning rates"
+    if is_flat:
+        helps = "check that what follows lets it through: weights, biases, a ReLU, a "
+        helps += "normalization that takes it out again"
+    if unused is not None:
+        helps = unused.repair
+    return Judgement("flat_objective", evidence | where, why, helps)
 
 
 def _cut(element: Measured) -> Cut | None:
@@ -200,11 +246,11 @@ def _wrong(element: Measured) -> Judgement | None:
         return None
     known = element.path[np.isfinite(element.path)]
     first, last, line = float(known[0]), float(known[-1]), element.line_start
-    rose = element.gain(last, first, line, line.at(last) - line.at(first))
-    is_open = element.facts.run.is_finite and element.facts.still_falls
-    if not (rose or element.is_away or is_open):
+    run = element.facts.run
+    is_open = not run.is_held or element.facts.still_falls or element.is_away
+    if not is_open and not element.gain(last, first, line, line.at(last) - line.at(first)):
         return None
-    found = _ask(element, _derivative, element.facts.run.start)
+    found = _ask(element, _derivative, run.start)
     # One that is only too small or too large, such as a clipped one, leads down.
     if found is None or not found.present or not _leads_up(found):
         return None
@@ -243,6 +289,9 @@ def _place(cut: Cut | None) -> tuple[dict[str, Any], str]:
 
 def _held(element: Measured) -> Judgement | None:
     """A value that something outside the optimizer puts back at every step."""
+    if element.facts.run.settings.optimizer == "lbfgs" and not element.is_away:
+        # It stops by itself.
+        return None
     tail = slice(-element.tail, None)
     path, slopes = element.path[tail], element.slopes[tail]
     rate = float(element.facts.run.lrs[-1, element.index])
@@ -284,9 +333,11 @@ def _too_large(element: Measured) -> Judgement | None:
     # Where the loss falls to an end of the range, what is left of the way is no bounce.
     low = min(passed) if own is None or curvature is None else own.loss
     last, before = float(element.path[-1]), float(element.path[-2])
-    excess, bar = float(np.mean(passed)) - low, element.clear(last, before, line)
-    counts = excess > bar
     over = product is not None and product > _NEAR_BOUND * element.limit
+    # A wide line's height is no measure of what is beyond its bound.
+    bar = element.clear(last, before, line, 0.0) if over else element.clear(last, before, line)
+    excess = float(np.mean(passed)) - low
+    counts = excess > bar
     width = element.parameter.width
     wild = extent > _WILD and (turns > 0.4 or np.abs(moves).max() > 0.1 * width)
     if not counts or not (over or wild):
@@ -302,10 +353,11 @@ def _too_large(element: Measured) -> Judgement | None:
         return None
     evidence = {"lr_times_curvature": product, "limit": element.limit}
     evidence |= {"extent": reach, "turns": turns, "excess_loss": excess}
-    # A rate that leaves a bounce of one tolerance.
+    # A rate that leaves a bounce of one tolerance, where noise makes it; else one that is stable.
     factor = 1 / extent
     if product is not None and product > 0:
-        factor = min(max(factor, 1e-3), 0.5 * element.limit / product)
+        stable = 0.5 * element.limit / product
+        factor = stable if over else min(max(factor, 1e-3), stable)
     spread = element.shown.show(reach, 1) if element.shown.is_angle else f"{reach:.2g}"
     why = f"it bounces over {spread} to the end"
     if over:
@@ -332,10 +384,14 @@ def _basin(element: Measured) -> Judgement | None:
     else:
         # What the first line shows may change as the rest of the model learns.
         better = element.better_at_first
-        if better is None or not element.is_away or element.facts.still_falls:
+        if better is None or element.facts.still_falls:
             return None
-        if abs(float(element.path[-1]) - began) < HALF_WAY * element.gap:
+        # Where it was lower there before anything was learned than it is now, this is proved.
+        if not element.was_lower_at(better.value) and (
+            not element.is_away
             # It has hardly left its start: what holds it back is its pace.
+            or abs(float(element.path[-1]) - began) < HALF_WAY * element.gap
+        ):
             return None
         there, evidence = element.show(better.value), {"start": element.value(began)}
         why = f"it began at {element.show(began)}, outside the basin of its line's lowest minimum"
@@ -391,7 +447,7 @@ def _risen(element: Measured) -> Judgement | None:
     """One that a step led out of the basin it began in, in a training whose loss has risen."""
     facts = element.facts
     first = element.attractor(element.line_start, 0)
-    if not facts.has_risen or first is None or first.basin is None:
+    if not facts.run.is_finite or not facts.has_risen or first is None or first.basin is None:
         return None
     longest, reach = _leap(element, first)
     if longest <= reach:
@@ -420,6 +476,35 @@ def _on_top(element: Measured) -> Judgement | None:
     return None
 
 
+def _swings(element: Measured) -> Judgement | None:
+    own = element.own
+    if own is None or own.curvature is None or not element.is_away or not element.crosses:
+        return None
+    apart, _ = element.swing
+    part = max(2, int(LAST * len(element.path)))
+    before = np.abs(element.parameter.offset(element.path[-2 * part : -part], own.value)).max()
+    if element.rate * own.curvature > _NEAR_BOUND * element.limit or before <= apart:
+        return None
+    spread = element.shown.show(apart, 1) if element.shown.is_angle else f"{apart:.2g}"
+    why = f"it still swings about {element.show(own.value)}, by up to {spread}"
+    helps = "more steps, or less momentum" if element.facts.run.settings.momentum else "more steps"
+    return Judgement("step_too_small", {"swing": apart}, why, helps)
+
+
+def _leapt(element: Measured) -> Judgement | None:
+    """One that a step led past its minimum, farther than it began from it."""
+    own = element.own
+    if own is None or not element.is_away:
+        return None
+    longest, way = float(np.abs(np.diff(element.path)).max()), element.way
+    if way >= min(element.gap, longest):
+        return None
+    start, there, end = (element.show(v) for v in (element.path[0], own.value, element.path[-1]))
+    why = f"a step of {longest:.3g} led it from {start} past its minimum at {there}, to {end}"
+    evidence, factor = {"longest_step": longest, "distance": way}, _SHORT_STEP * way / longest
+    return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
+
+
 def _too_slow(element: Measured) -> Judgement | None:
     own = element.own
     if own is None or not element.is_away:
@@ -436,7 +521,7 @@ def _too_slow(element: Measured) -> Judgement | None:
     gone = abs(float(element.path[-1] - element.path[0]))
     curvature = own.curvature
     if curvature is not None:
-        ahead = element.gap, abs(float(element.parameter.offset(element.path[0], own.value)))
+        ahead = element.gap, element.way
         there, factor = f"on its way to {element.show(own.value)}", math.inf
     else:
         # Its minimum is beyond the range. On the way to one, slopes shrink as distances do.
@@ -522,8 +607,8 @@ def _rate_advice(element: Measured, factor: float) -> str:
 
 # In this order; the first that finds something is the verdict.
 QUESTIONS: tuple[Callable[[Measured], Judgement | None], ...] = (
-    _wrong, _nonfinite, _gradient, _held, _too_large, _risen, _basin, _twin, _on_top, _too_slow,
-    _beside_kernel, _carried_along, _unresolved,
+    _badly_fed, _wrong, _blown_up, _nonfinite, _gradient, _held, _swings, _too_large, _risen,
+    _basin, _twin, _on_top, _leapt, _too_slow, _beside_kernel, _carried_along, _unresolved,
 )  # fmt: skip
 
 

@@ -62,8 +62,11 @@ class Facts:
         if not np.isfinite(first).any():
             return math.inf
         began = float(first[np.isfinite(first)].mean())
-        heights = [line.height for _, _, line in self.lines]
-        return min(began, max(*heights, float(last.mean()))) if self.run.is_finite else began
+        if not self.run.is_held:
+            return began
+        # Of a loss with an offset, its fall says how much may be left.
+        left = min(float(last.mean()), abs(self._falls[0]))
+        return min(began, max(left, *(line.height for _, _, line in self.lines)))
 
     @cached_property
     def _falls(self) -> tuple[float, float, float]:
@@ -218,15 +221,24 @@ class Facts:
         )
 
     def _should_agree(self, one: Mapping[str, int], other: Mapping[str, int]) -> bool:
-        """Whether the loss rises where two rows part that have become the same."""
+        """Whether the loss rises where two rows part that have become the same.
+
+        Not if it is all the same to it which of the two moves, and there is loss left: what is no
+        more than its twin adds nothing.
+        """
         final, stacked = self.run.final, {}
+        apart = np.array([(0, 0), (1, -1), (-1, 1), (1, 0), (0, 1)])
         for group in one.keys() & other.keys():
             left, right = self.run.watched[one[group]], self.run.watched[other[group]]
             ends, reach = (left.coordinate(final), right.coordinate(final)), self.lines[one[group]]
             stacked[left.name] = torch.cat([
-                right.placed(left.placed(final[left.name], [ends[0] + d])[0], [ends[1] - d])
-                for d in np.array([0.0, 1.0, -1.0]) * reach[0].tolerance
+                right.placed(left.placed(final[left.name], [ends[0] + a])[0], [ends[1] + b])
+                for a, b in reach[0].tolerance * apart
             ])  # fmt: skip
         losses = Evaluation(self.training, (self.batch,), 0).at(final, stacked)
-        eps = rounding_of(left, final)
-        return bool(losses[1:].mean() - losses[0].mean() > 4 * rounding(eps, losses))
+        noise = 4 * rounding(rounding_of(left, final), losses)
+        means = losses.mean(axis=1)
+        is_left = np.abs(self.run.losses[-10:]).mean() > GAIN * np.abs(self.run.losses[:10]).mean()
+        if is_left and abs(means[3] - means[4]) <= noise:
+            return False
+        return bool(means[1:3].mean() - means[0] > noise)

@@ -63,7 +63,7 @@ def batches_of(
 
 
 def evaluate_lines(run: TrainingRun, evaluation: Evaluation) -> Lines:
-    """Returns the lines of all watched elements; of a training that broke off, twice the first.
+    """Returns the lines of all watched elements; of a training that blew up, twice the first.
 
     A line that varies faster than others may take more points, as many as are affordable.
     """
@@ -75,7 +75,7 @@ def evaluate_lines(run: TrainingRun, evaluation: Evaluation) -> Lines:
     passes = _MORE_PASSES * _PASSES_PER_STEP * run.settings.steps
     most = passes // (2 * len(run.watched) * len(evaluation.batches))
     start = _lines(run.watched, parameters, run.start, evaluation, most)
-    final = _lines(run.watched, parameters, run.final, evaluation, most) if run.is_finite else start
+    final = _lines(run.watched, parameters, run.final, evaluation, most) if run.is_held else start
     return list(zip(parameters, start, final, strict=True))
 
 
@@ -121,8 +121,8 @@ def _period(members: Sequence[Watched], state: State, evaluation: Evaluation) ->
 
 
 def _parameter(run: TrainingRun, index: int, period: float | None) -> Parameter:
-    # Of a run that broke off the first step alone: no line shows anything over where it blew up to.
-    watched, known = run.watched[index], run.coordinates[: None if run.is_finite else 2]
+    # Of a run that blew up the first step alone: no line shows anything over where it went.
+    watched, known = run.watched[index], run.coordinates[: None if run.is_held else 2]
     path = known[:, index][np.isfinite(known[:, index])]
     start = float(path[0])
     made = Parameter(watched.label, start - 1, start + 1, None, None, start)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gabordiag.diagnosis.training.facts import GAIN, Facts
+from gabordiag.diagnosis.training.facts import GAIN, LAST, Facts
 from gabordiag.diagnosis.training.lines import SAME_LOSS
 from gabordiag.dynamics.outcomes import SETTLED_SHARE, tail_length
 from gabordiag.dynamics.theory import BOUNDS, bound_entry
@@ -21,6 +21,10 @@ from gabordiag.objective.space import FloatArray
 _OF_HEIGHT = 0.02
 # One with more than this part of its way before it has not arrived.
 HALF_WAY = 0.5
+# So many of the slopes of one that swings about its minimum point away from it.
+_LED = 0.9
+# Where it is tried whether a loss that is level along the whole line is lower.
+_BEYOND = np.outer([1, -1], [0.0, 0.1, 0.3, 1.0, 3.0, 10.0]).ravel()
 
 
 class Measured:
@@ -33,7 +37,8 @@ class Measured:
     beside it, and the end does. `shown` is the value, not its coordinate, as a parameter.
 
     The rate is the run's largest, over what the optimizer divides the gradient by; it times the
-    curvature must stay below the limit. The gap is how far the last value is from its minimum.
+    curvature must stay below the limit. The gap is how far the last value is from its minimum;
+    the way, how far the first was.
     """
 
     def __init__(self, facts: Facts, index: int) -> None:
@@ -56,8 +61,9 @@ class Measured:
             self.rate /= float(run.divisors[index])
         # RMSprop divides as Adam does, and is heavy ball on what is left.
         self.limit = (bound_entry(run.settings) or BOUNDS["heavy_ball"]).limit_of(run.settings)
-        self.gap = math.nan
+        self.gap = self.way = math.nan
         if self.own is not None:
+            self.way = abs(float(self.parameter.offset(self.path[0], self.own.value)))
             self.gap = abs(float(self.parameter.offset(self.path[-1], self.own.value)))
 
     def attractor(self, line: SampledLine, step: int) -> CriticalPoint | None:
@@ -105,6 +111,30 @@ class Measured:
         (losses,) = facts.checked.losses(state, [(self.watched, np.array([here, there]))])
         return facts.clear_gain(losses[0], losses[1], bar)
 
+    def was_lower_at(self, coordinate: float) -> bool:
+        """Whether the loss there, all else as before the training, is clearly lower than now."""
+        facts, run = self.facts, self.facts.run
+        places = ((run.final, self.path[-1]), (run.start, coordinate))
+        now, there = (
+            facts.checked.losses(state, [(self.watched, np.array([value]))])[0][0]
+            for state, value in places
+        )
+        return facts.clear_gain(now, there, GAIN * facts.scale) > 0
+
+    @cached_property
+    def lower_elsewhere(self) -> float | None:
+        """Where beyond a level line, among some places, the loss is clearly lower than now."""
+        if self.watched.kind != "value" or self.parameter.period is not None or self.is_of_filter:
+            return None
+        facts, places = self.facts, np.append(_BEYOND, self.path[-1])
+        losses = facts.checked.losses(facts.run.final, [(self.watched, places)])[0]
+        means = losses.mean(axis=1)
+        if not np.isfinite(means).any() or not np.isfinite(means[-1]):
+            return None
+        lowest = int(np.nanargmin(means))
+        gain = facts.clear_gain(losses[-1], losses[lowest], SAME_LOSS * abs(float(means[-1])))
+        return float(places[lowest]) if gain > 0 else None
+
     @cached_property
     def is_away(self) -> bool:
         """Whether it could clearly lower the loss by going to its minimum."""
@@ -114,13 +144,37 @@ class Measured:
         low, high = self.own.basin
         way = float(np.abs(self.parameter.offset(self.path, self.own.value)).max())
         near = min(self.parameter.tolerance, SETTLED_SHARE * (high - low), HALF_WAY * way)
-        late = self.parameter.offset(self.path[len(self.path) // 2 :], self.own.value)
-        if self.gap <= near or late.min() < 0 < late.max():
-            # Noise of batches leads to and fro across it.
+        apart, here, line = self.gap, float(self.path[-1]), self.line_final
+        if self.crosses:
+            # Where the loss alone leads to and fro across it, it may stand anywhere of its swing.
+            apart, here = self.swing
+        if apart <= near:
             return False
-        here, line = float(self.path[-1]), self.line_final
         # The line's height is no measure of a gain near its minimum.
         return self.gain(here, self.own.value, line, line.at(here) - self.own.loss, part=0.0) > 0
+
+    @cached_property
+    def crosses(self) -> bool:
+        """Whether it is on both sides of its minimum in the second half of the steps."""
+        if self.own is None:
+            return False
+        late = self.parameter.offset(self.path[len(self.path) // 2 :], self.own.value)
+        return bool(late.min() < 0 < late.max())
+
+    @cached_property
+    def swing(self) -> tuple[float, float]:
+        """How far from its minimum it still swings, and to where; 0 where noise leads it there.
+
+        The slopes of what swings point away from the minimum; those of noise, to either side.
+        """
+        assert self.own is not None
+        half, last = len(self.path) // 2, -max(2, int(LAST * len(self.path)))
+        late = np.asarray(self.parameter.offset(self.path, self.own.value))
+        is_led = np.sign(late[half:]) == np.sign(self.slopes[half:])
+        if is_led.mean() < _LED:
+            return 0.0, self.own.value
+        farthest = last + int(np.abs(late[last:]).argmax())
+        return float(np.abs(late[farthest])), float(self.path[farthest])
 
     @property
     def path_curvature(self) -> float:

@@ -272,10 +272,17 @@ def _by_group(elements: Sequence[Judged]) -> dict[str, list[Judged]]:
 
 
 def _other_starts(elements: Sequence[Judged]) -> tuple[dict[str, float], str]:
-    starts, words = {}, []
+    starts: dict[str, float] = {}
+    words: list[str] = []
+    taken: list[tuple[str, float]] = []
     for judged in elements:
         movable = judged.verdict in ("wrong_basin", "flat_start", "at_bound")
         if movable and (goal := judged.goal) is not None:
+            near, offset = judged.parameter.tolerance, judged.parameter.offset
+            if any(g == judged.watched.group and abs(offset(goal, v)) <= near for g, v in taken):
+                # Two that go to one place leave another empty.
+                continue
+            taken.append((judged.watched.group, goal))
             starts[judged.watched.label] = goal
             words.append(f"{judged.watched.label} = {judged.shown.show(judged.value(goal), 1)}")
     more = [f"{len(words) - 4} more"] if len(words) > 4 else []
