@@ -24,7 +24,7 @@ from gabordiag.landscape.points import SAME_LOSS, CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Finding
-from gabordiag.wording import counted, times
+from gabordiag.wording import counted, listed, times
 
 # Part of the landscape's height by which the lowest loss may lie below the target's.
 UNREACHABLE = 1e-3
@@ -370,6 +370,9 @@ def step_too_small(facts: Facts) -> Finding:
     if facts.run.outcome != "unfinished" and rounded is None and not swings:
         text = "the run has stopped descending, so its steps are not too small"
         return _absent("step_too_small", text, evidence)
+    if facts.flips:
+        text = f"each step leads across {facts.goal_name}, so the steps are not too small"
+        return _absent("step_too_small", text, evidence)
     trial = facts.longer if swings else None
     if not swings and facts.starts_in_target_basin is not False:
         trial = bench.tuned(settings, facts.start, between=(settings.lr, math.inf))
@@ -428,15 +431,15 @@ def step_too_large(facts: Facts) -> Finding:
     hold, lr, basin = facts.hold_lr, facts.settings.lr, facts.basin_name
     evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold} | _theory(facts)
     trial, thrown = None, _thrown(facts)
-    if facts.run.outcome != "unfinished" or thrown is not None:
+    if facts.run.outcome != "unfinished" or thrown is not None or facts.flips:
         trial = facts.smaller
     # Between two scanned rates, and beyond the scan, the run's own is tried.
     holds = True if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
-    holds_all = facts.windows is not None and bool(facts.windows.held[-1])
     if holds is False and facts.run.outcome == "nonfinite":
         # That it leaves needs no single step.
         thrown = None
-    if thrown is None and holds is not False and (trial is None or facts.longer is not None):
+    is_stable = thrown is None and holds is not False and not facts.flips
+    if is_stable and (trial is None or facts.longer is not None):
         text = f"the rate {lr:g} is not too large"
         if trial is not None:
             text += f": with {trial.settings.steps} steps it arrives, too"
@@ -445,21 +448,35 @@ def step_too_large(facts: Facts) -> Finding:
         elif holds is None:
             text = f"no smaller rate than {lr:g} was found that reaches {facts.goal_name}"
         return _absent("step_too_large", text, evidence)
+    text = _why_too_large(facts, holds, evidence, thrown)
+    advice = "" if trial is None else f"{_arrives(facts, trial)}."
+    return _present("step_too_large", text, evidence, trial, advice)
+
+
+def _why_too_large(
+    facts: Facts, holds: bool | None, evidence: dict[str, Any], thrown: int | None
+) -> str:
+    hold, lr, basin, space = facts.hold_lr, facts.settings.lr, facts.basin_name, facts.space
     text = f"the rate {lr:g} is too large"
     if holds is False:
         text = f"at the rate {lr:g} {basin} is not stable"
-        if hold is not None and not holds_all:
-            text = f"the rate {lr:g} is {times(lr / hold)} times {hold:.3g}, up to which {basin} "
-            text += "is stable"
+        if hold is not None and not (facts.windows is not None and facts.windows.held[-1]):
+            who, what = f"rate {lr:g} is", f"{hold:.3g}"
+            if np.ptp(facts.run.rates):
+                # Of which of them is the fault, the bound does not say.
+                rates = zip(space.names, facts.run.rates, strict=True)
+                who = f"rates ({listed([f'{name} {rate:g}' for name, rate in rates])}) are"
+                what = "those"
+            text = f"the {who} {times(lr / hold)} times {what}, up to which {basin} is stable"
     if thrown is not None:
-        begin, end = map(facts.space.show, facts.run.trajectory.values[thrown : thrown + 2])
+        begin, end = map(space.show, facts.run.trajectory.values[thrown : thrown + 2])
         evidence["thrown_at"] = thrown
-        text += f": step {thrown} leads from {begin} to {end}, "
-        text += (
-            "from where it is still descending" if facts.run.outcome == "unfinished" else "far out"
-        )
-    advice = "" if trial is None else f"{_arrives(facts, trial)}."
-    return _present("step_too_large", text, evidence, trial, advice)
+        is_open = facts.run.outcome == "unfinished"
+        where = "from where it is still descending" if is_open else "far out"
+        return f"{text}: step {thrown} leads from {begin} to {end}, {where}"
+    if facts.flips:
+        text += f": each step leads across {facts.goal_name}, nearly as far as the last"
+    return text
 
 
 def _thrown(facts: Facts) -> int | None:

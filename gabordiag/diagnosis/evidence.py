@@ -934,7 +934,17 @@ class Facts:
         if not isinstance(self.line, OwnObjective):
             return None
         series = SeriesObjective(self.line)
-        return LineBench(series) if series.series.is_resolved else None
+        # Of minima that are equally low the goal is the run's own.
+        return LineBench(series, self.landscape) if series.series.is_resolved else None
+
+    @cached_property
+    def flips(self) -> bool:
+        """Whether a run that is on its way steps to and fro across its goal."""
+        if self.run.outcome != "unfinished" or not self.settings.is_gradient_descent:
+            return False
+        updates = self.run.trajectory.updates[-tail_length(len(self.run.trajectory) - 1) : -1]
+        turns = (updates[1:] * updates[:-1]).sum(axis=1) < 0
+        return len(turns) > 1 and bool(turns.all())
 
     @cached_property
     def continued(self) -> Trial | None:

@@ -142,7 +142,8 @@ def smaller_lr(facts: Facts) -> Remedy | None:
     if rate >= lr:
         return None
     trial = facts.changed(lr=rate)
-    if not trial.reached:
+    if facts.flips or not trial.reached:
+        # Just under the bound each step would lead across the goal, too.
         trial = facts.smaller or trial
     return _from_trial("smaller_lr", facts.tuning(trial), trial, hold_lr=hold)
 

@@ -212,6 +212,30 @@ def test_a_target_below_every_minimum_is_not_said_to_be_as_low() -> None:
     assert "as low" not in found.headline
 
 
+@pytest.mark.parametrize(("lr", "steps"), [(0.99, 100), (0.995, 200)])
+def test_steps_across_a_minimum_are_too_large(lr: float, steps: int) -> None:
+    """(x - 1)^2: each step turns x - 1 by 1 - 2 lr; half the bound arrives in one."""
+    found = gd.diagnose(lambda x: (x - 1) ** 2, range=(-3, 3), start=-2.0, lr=lr, steps=steps)
+    assert found.run.outcome == "unfinished"
+    assert found.verdict == "step_too_large"
+    cure = next(remedy for remedy in found.remedies if remedy.name == "smaller_lr")
+    assert cure.works
+    assert float(cure.change.split()[-1]) < 0.8
+
+
+def test_of_own_rates_none_is_blamed_alone() -> None:
+    """50 a^2 + (b - 1)^2 / 2 is stable up to 0.02 and 2: 0.1 of b is not too large."""
+    found = gd.diagnose(
+        lambda v: 50 * v[0] ** 2 + 0.5 * (v[1] - 1) ** 2,
+        range=((-2, 2), (-2, 2)),
+        start=(1.0, -1.0),
+        lr={"v[0]": 0.03, "v[1]": 0.1},
+        steps=150,
+    )
+    assert found.verdict == "step_too_large"
+    assert "the rates (v[0] 0.03 and v[1] 0.1) are" in found.findings[0].explanation
+
+
 class TestAdviceFollowedLiterally:
     def test_a_rate_settles_at_the_target_and_does_not_only_stay_near(self) -> None:
         # Its curvature at 0.05 is 2 / 0.05^2 = 800: above a rate of 0.0025 nothing settles there.

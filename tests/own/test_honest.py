@@ -585,6 +585,17 @@ def test_a_cut_graph_is_mended_at_its_line(loss: Callable[[Tensor], Tensor], wor
     assert "test_honest.py" in found.remedies[0].change
 
 
+@pytest.mark.parametrize("start", [-1.5, 1.5])
+def test_of_two_lowest_minima_the_right_derivative_may_find_either(start: float) -> None:
+    def loss(v: Tensor) -> Tensor:
+        return (v.detach() ** 2 - 1) ** 2
+
+    found = gd.diagnose(loss, range=(-2, 2), start=start, lr=0.05, steps=100)
+    assert found.verdict == "no_gradient"
+    assert "reaches the lowest minimum" in found.headline
+    assert found.remedies[0].works
+
+
 class Swing(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -100,12 +100,20 @@
     return isMore && bench.confirmed(settings.start, settings.lr, found.steps) ? found.steps : null;
   }
 
+  // Whether a run that is on its way steps to and fro across its goal.
+  function flips({ rules, run, judged, settings }) {
+    if (judged.outcome !== "unfinished" || settings.optimizer !== "sgd") return false;
+    const tail = run.values.slice(-gabordiag.tailLength(rules, settings.steps));
+    const moves = Array.from(tail.slice(1), (value, index) => value - tail[index]);
+    return moves.length > 2 && moves.slice(1).every((move, index) => move * moves[index] < 0);
+  }
+
   function stepTooSmall(a) {
     const { judged, settings, startsInside, bench, goalName } = a;
     const swings = judged.outcome === "erratic" ? longer(a) : null;
     if (swings !== null) return { sufficient: true, why: `It still swings about the ${goalName}, ever less: ` +
       `${swings} steps reach it.` };
-    if (judged.outcome !== "unfinished") return null;
+    if (judged.outcome !== "unfinished" || flips(a)) return null;
     const found = startsInside ? bench.tuned(settings.start, true, { above: settings.lr, moreSteps: false }) : null;
     const advice = found === null ? "" : ` A rate of ${digits(found.lr)} reaches the ${goalName} in as many.`;
     return { sufficient: found !== null, why: `${settings.steps} steps of this rate are too few.${advice}` };
@@ -121,15 +129,17 @@
   function stepTooLarge(a) {
     const { judged, settings, startsInside, bench, bound, goalName } = a, { lr, start, steps } = settings, { hold } = bench;
     const thrown = ["unfinished", "nonfinite"].includes(judged.outcome) && isThrown(a);
-    const found = judged.outcome === "unfinished" && !thrown ? null : bench.tuned(start, startsInside, { below: lr });
+    const across = flips(a) && !thrown;
+    const found = judged.outcome === "unfinished" && !thrown && !across ? null : bench.tuned(start, startsInside, { below: lr });
     const unstable = bench.objective.beside.length > 0 && !(hold !== null && lr <= hold) && !bench.holds(lr);
-    if (found === null && !unstable && !thrown) return null;
-    if (!unstable && !thrown && longer(a) !== null) return null;
+    if (found === null && !unstable && !thrown && !across) return null;
+    if (!unstable && !thrown && !across && longer(a) !== null) return null;
     const theory = bound === null ? "" : ` (theory: ${bound.symbol} = ${digits(bound.lr)})`;
     const limit = unstable && hold !== null ? `: the ${goalName}'s basin is stable up to ${digits(hold)}${theory}` : "";
     const count = found === null || found.steps === steps ? "" : ` in ${found.steps} steps`;
     const advice = found === null ? "" : ` A rate of ${digits(found.lr)} reaches the ${goalName}${count}.`;
-    return { sufficient: found !== null, why: `The rate ${digits(lr)} is too large${limit}.${advice}` };
+    const how = across ? `: each step leads across the ${goalName}, nearly as far as the last` : "";
+    return { sufficient: found !== null, why: `The rate ${digits(lr)} is too large${limit}${how}.${advice}` };
   }
 
   function wrongBasin(a) {
