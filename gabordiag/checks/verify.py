@@ -280,7 +280,7 @@ def recognise(
             words = f"{mistake.explanation}, and is {factor:.6g} times that"
             return Match(mistake.name, words, factor)
     text = (
-        f"it is wrong, by up to {error:.2g} of its largest value, and matches none of the usual "
+        f"it is wrong, by up to {error:.2g} times its largest value, and matches none of the usual "
         "mistakes"
     )
     return _weighted_terms(given, terms, tolerance) or Match("unknown", text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -253,6 +254,10 @@ class Session:
         if self._folder is not None and not self._finished:
             is_interrupted = isinstance(error, KeyboardInterrupt)
             self._folder.abandon("interrupted" if is_interrupted else "failed")
+            if is_interrupted:
+                place = shlex.quote(str(self._folder.path))
+                text = f"The folder is {place}; a command that takes --resume goes on from there."
+                print(text, file=sys.stderr)
 
     def open_folder(self) -> RunFolder:
         """Returns the run's folder; made by the first call, which is after inputs were checked."""

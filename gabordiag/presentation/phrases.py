@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.landscape.points import Landscape
 from gabordiag.objective.space import Parameter
-from gabordiag.wording import counted, show_number, times
+from gabordiag.wording import counted, listed, show_number, times
 
 if TYPE_CHECKING:
     from gabordiag.dynamics.maps import Basins
@@ -146,10 +146,11 @@ def rate_words(basins: Basins, show: Show) -> tuple[str, str]:
     if not working:
         headline = f"No scanned learning rate brings the run from {start} to the {goal}"
     else:
-        spans = [f"{show_number(low)} to {show_number(high)}" for low, high in working]
+        ends = [[show_number(end) for end in span] for span in working]
+        spans = [low if low == high else f"{low} to {high}" for low, high in ends]
         more = len(spans) - _MOST_RANGES
-        listed = " and ".join(spans[:_MOST_RANGES]) + (f" and {more} more" if more > 0 else "")
-        headline = f"From {start} the {goal} is reached at learning rates {listed}"
+        shown = listed(spans[:_MOST_RANGES] + ([f"{more} more"] if more > 0 else []))
+        headline = f"From {start} the {goal} is reached at learning rates {shown}"
     return headline, _reason(basins, goal, show)
 
 

@@ -419,7 +419,7 @@ def network(view: View) -> list[Block]:
     rule = result["rule"]
     rows = [
         ("this one", number(result["captured"], 3), number(result["path_mismatch"], 3)),
-        ("a second random one", number(other["captured"], 3), number(other["mismatch"], 3)),
+        ("another, random one", number(other["captured"], 3), number(other["mismatch"], 3)),
         ("to show the run", f"≥ {rule['captured_at_least']}", f"≤ {rule['mismatch_at_most']}"),
     ]
     shares = ", ".join(f"{share:.1%}" for share in result["variance"][:5])

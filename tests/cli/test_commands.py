@@ -530,7 +530,9 @@ def test_interrupted_run_keeps_what_was_logged(
     code, out, err = _call(capsys, ["optimize", *small, "--steps", "50", "--out", "made"])
     assert code == 130
     assert out == ""
-    assert err == "Interrupted; what was logged is on disk.\n"
+    folder, ended = err.splitlines()
+    assert folder.startswith("The folder is made; ")
+    assert ended == "Interrupted; what was logged is on disk."
     rows = Path("made/trajectory-000.csv").read_text().splitlines()
     # The eighth evaluation never returned: seven states were seen, 0 to 6.
     assert [row.split(",")[0] for row in rows] == ["step", *map(str, range(7))]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gabordiag as gd
 from gabordiag.diagnosis.training.elements import Judged
+from gabordiag.errors import UsageError
 
 X = torch.rand(400, 1, generator=torch.Generator().manual_seed(1))
 IMAGES = torch.randn(24, 1, 15, 15, generator=torch.Generator().manual_seed(2))
@@ -159,6 +160,12 @@ class TestRunsThatBlowUp:
         by_name = {j.watched.label: j.judgement for j in found.elements}
         assert by_name["g"].evidence["where"]["operation"] == "sqrt"
         assert by_name["q[0]"].helps == "see g"
+
+
+@pytest.mark.parametrize("seeds", [1.5, -1])
+def test_seeds_are_whole_numbers(seeds: Any) -> None:
+    with pytest.raises(UsageError, match="is not a whole number"):
+        diagnosed(nn.Linear(1, 1), LINE[:, None], LINE[:, None], "weight", lr=0.1, seeds=seeds)
 
 
 class TestSwings:

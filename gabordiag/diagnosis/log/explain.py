@@ -49,6 +49,7 @@ CLIMB_ROWS = 5
 # Secants of a cycle just beyond the bound are a little below it.
 NEAR_BOUND = 0.95 * PLAIN_LIMIT
 HOVERING = 0.15
+OUTLYING = 10
 SAWTOOTH_RISES = 0.35
 # From some hundred classes on the logarithms lie closer than noise.
 GUESSING, MOST_CLASSES = 2e-3, 5.0
@@ -58,8 +59,8 @@ ROUNDINGS = 4
 SUMMED, CHANGING = 0.5, 3
 UNKNOWABLE = (
     "a log alone cannot show whether another minimum is in the way, whether the derivative is "
-    "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
-    "the objective"
+    "right, or which learning rates would work; `gabordiag diagnose --objective FILE:FUNCTION "
+    "--from-log LOG` measures these on your loss"
 )
 CURVE_ALONE = (
     "a loss alone does not say why: log the parameter's value, its gradient and the learning rate, "
@@ -179,7 +180,7 @@ class _Judge(LogRun):
         """Returns the looks in their order; the last one always applies."""
         return (
             self._nonfinite, self._too_short, self._overflow, self._summed, self._climbing,
-            self._growing, self._reached, self._frozen, self._kink, self._repeating,
+            self._growing, self._strays, self._reached, self._frozen, self._kink, self._repeating,
             self._hovering, self._wild, self._fallen_back, self._swinging, self._descending,
             self._stopped, self._resting_elsewhere, self._settled,
         )  # fmt: skip
@@ -253,6 +254,24 @@ class _Judge(LogRun):
         few = counted(len(self.losses), "step is", f"{self.rows()} are")
         text = f"{few} too few to judge: log at least {SHORTEST_LOG}."
         return self._result("inconclusive", text, possible=())
+
+    def _strays(self) -> Explanation | None:
+        """Steps that now and then lead far away: noise that grows with the distance."""
+        if self.target is None or not self.follows_value:
+            return None
+        away = np.abs(self.parameter.offset(self.values, self.target))
+        late = away[-len(self.last_losses) :]
+        far, usual, first = float(late.max()), float(np.median(late)), float(away[0])
+        # Of one that began as near as it stays, noise leads farther.
+        began_away = first > CLEAR * usual or far > OUTLYING * first
+        if far <= max(first, OUTLYING * usual, self.parameter.tolerance) or not began_away:
+            return None
+        shown = self.parameter.show
+        text = (
+            f"It is thrown up to {shown(far)} away from the target {shown(self.target)}, farther "
+        )
+        text += f"than it began, and comes back{self._smaller_rate()}"
+        return self._result("step_too_large", text, {"farthest": far, "median": usual})
 
     def _reached(self) -> Explanation | None:
         if self.outcome != "reached":
@@ -430,16 +449,30 @@ class _Judge(LogRun):
 
     def _hovering(self) -> Explanation | None:
         """Noise, or steps that do not shrink, about the target."""
-        if self.outcome != "erratic" or not self._surrounds_target():
+        if self.outcome != "erratic" or not self._is_about_target:
             return None
         assert self.target is not None
         offsets = self.parameter.offset(self.values, self.target)
-        late, way = offsets[-len(self.last_losses) :], float(np.abs(offsets).max())
-        noise = float(late.std())
+        noise = float(offsets[-len(self.last_losses) :].std())
         begin, best, last = self.levels
-        is_calm = noise <= HOVERING * way and last - best <= HOVERING * (begin - best)
-        if not is_calm or abs(late.mean()) > TREND * noise:
-            return None
+        is_calm = noise <= HOVERING * float(np.abs(offsets).max())
+        return (
+            self._about_target() if is_calm and last - best <= HOVERING * (begin - best) else None
+        )
+
+    @property
+    def _is_about_target(self) -> bool:
+        """Whether the last third is the target but for noise, if there is one."""
+        if not self._surrounds_target():
+            return False
+        assert self.target is not None
+        late = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
+        return bool(abs(late.mean()) <= TREND * late.std())
+
+    def _about_target(self) -> Explanation:
+        assert self.target is not None
+        late = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
+        noise = float(late.std())
         place, reach = self.parameter.show(self.target), self.parameter.show(noise)
         cure = "A rate that decays would settle it."
         text = f"Healthy but for noise: it stays about the target {place}, within {reach}. {cure}"
@@ -572,7 +605,7 @@ class _Judge(LogRun):
         row = int(np.argmax(np.diff(away)))
         begin, end = self.values[row : row + 2].tolist()
         is_across = offsets[row] * offsets[row + 1] < 0 and abs(end - begin) >= away[row]
-        if not is_across or not away[-1] > away[0]:
+        if not is_across or not away[-1] > away[0] or self._is_about_target:
             return None
         text = f"Step {self.step(row)} led from {self.parameter.show(begin)} past the target to "
         text += f"{self.parameter.show(end)}, and the run is still farther from it than it began"

@@ -23,6 +23,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
 from gabordiag.dynamics.run import Trajectory, trajectory_name
 from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
+from gabordiag.errors import UsageError
 from gabordiag.own.training import Evaluation, Training, find_watched
 from gabordiag.results import Data, Result, finite_or_none, read_only
 from gabordiag.wording import listed
@@ -126,6 +127,10 @@ def diagnose_training(
     of the run until the diagnosis is made; if it exists, the run goes on from there.
     """
     report = progress or (lambda done, total, what: None)
+    if not isinstance(seeds, int) or seeds < 0:
+        raise UsageError(
+            f"seeds {seeds!r} is not a whole number from 0 on.", "Give one, such as 3."
+        )
     watched = find_watched(training.model, params)
     rates = rates_of(training, watched, lr, settings.lr)
     batches, checked, is_whole = batches_of(training, len(watched), settings.steps, seed)

@@ -183,13 +183,16 @@ def rate_lines(basins: Basins) -> list[RateLine]:
     if theory is not None and not theory.entry.is_estimate:
         bound, formula = theory.bound, theory.entry.formula
     low, high = basins.lrs[[0, -1]].tolist()
+    named = (
+        (windows.escape_lr, phrases.ESCAPE_RATE, own_spans, "-"),
+        (windows.hold_lr, phrases.stable_rate(name), goal_spans, "-"),
+        (bound, f"stability bound {formula} of the {name}", goal_spans, "--"),
+    )
+    # Of two that lie close together each is written on its own side.
+    held = max((lr for lr in (windows.hold_lr, bound) if lr is not None), default=0.0)
     return [
-        RateLine(lr, f"{words}: {show_number(lr)}", above, spans, dash)
-        for lr, words, above, spans, dash in (
-            (windows.escape_lr, phrases.ESCAPE_RATE, True, own_spans, "-"),
-            (windows.hold_lr, phrases.stable_rate(name), False, goal_spans, "-"),
-            (bound, f"stability bound {formula} of the {name}", True, goal_spans, "--"),
-        )
+        RateLine(lr, f"{words}: {show_number(lr)}", lr >= held, spans, dash)
+        for lr, words, spans, dash in named
         if lr is not None and low <= lr <= high
     ]
 
@@ -232,13 +235,14 @@ def _name_regions(
         name = OUTCOME_NAMES[code]
         words, ink = OUTCOME_SHORT[name], ink_on(OUTCOME_COLORS[name])
         wide = max(1, round(_LETTER * len(words) / width * columns))
-        spot = _spot((codes == code) & ~taken, tall, wide)
+        # A name lies in its region but for specks, and never on a line.
+        spot = _spot(np.where(taken, -np.inf, codes == code), tall, wide)
         if spot is not None:
             at = float(starts[spot[1]]), float(basins.lrs[spot[0]])
             ax.text(*at, words, color=ink, zorder=2, label=style.ON_MAP, **look)
 
 
-def _spot(region: npt.NDArray[np.bool_], tall: int, wide: int) -> tuple[int, int] | None:
+def _spot(region: npt.NDArray[np.float64], tall: int, wide: int) -> tuple[int, int] | None:
     """Returns the centre (row, column) of the box that fits into the region, most room around."""
     for room in (3.0, 2.0, 1.0):
         box = round(room * tall), round(room * wide)

@@ -356,3 +356,38 @@ def test_numbers_are_read_as_arrays_print_them(form: str, tmp_path: Path) -> Non
     with (tmp_path / "log.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("theta", "loss"), *rows])
     assert gd.explain(tmp_path / "log.csv").period == 2
+
+
+def regression(rate: float, seed: int, start: float = 0.0, rows: int = 400) -> Columns:
+    """Batches of eight of y = 2 x + noise: the curvature of a batch is 2 mean x^2, 2 on average."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=256)
+    y, w, made = 2 * x + 0.3 * rng.normal(size=256), start, []
+    for step in range(rows):
+        drawn = rng.integers(0, 256, 8)
+        error = w * x[drawn] - y[drawn]
+        slope = float(2 * (error * x[drawn]).mean())
+        made.append((step, w, float((error**2).mean()), slope, rate))
+        w -= rate * slope
+    return table(made, "step", "w", "loss", "grad", "lr")
+
+
+@pytest.mark.parametrize(
+    ("rate", "seed"), [(0.9, 1), (1.0, 1), (1.05, 1), (1.2, 1), (1.05, 2), (1.2, 2), (0.9, 3)]
+)
+def test_what_is_thrown_far_from_its_target_has_not_arrived(rate: float, seed: int) -> None:
+    columns = regression(rate, seed)
+    # Farther away within the last third than at the start.
+    assert np.abs(columns["w"][-133:] - 2).max() > 2
+    assert gd.explain(columns, target=2.0).verdict == "step_too_large"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_noise_about_the_target_throws_nothing(seed: int) -> None:
+    assert gd.explain(regression(0.05, seed), target=2.0).verdict == "healthy"
+
+
+@pytest.mark.parametrize("start", [1.99, 2.0, 2.01])
+def test_noise_that_leaves_a_start_at_the_target_is_no_throw(start: float) -> None:
+    found = gd.explain(regression(0.05, 1, start), target=2.0)
+    assert found.verdict != "step_too_large"
