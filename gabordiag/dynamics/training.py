@@ -96,10 +96,10 @@ class TrainingRun:
 
     @property
     def is_held(self) -> bool:
-        """Whether it is finite to the end, and its loss far from having grown throughout."""
-        sizes = np.abs(self.losses)
-        early, late = sizes[: len(sizes) // 5 + 1].max(), sizes[-(len(sizes) // 10 + 1) :].mean()
-        return self.is_finite and bool(late <= _GROWTH * early)
+        """Whether it is finite to the end, and its loss has not grown out of all proportion."""
+        early, late = self.losses[: len(self.losses) // 5 + 1], self.losses[-10:]
+        # A likelihood may fall below zero, as far as it likes.
+        return self.is_finite and bool(late.mean() <= _GROWTH * np.abs(early).max())
 
 
 def rates_of(

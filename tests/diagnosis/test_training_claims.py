@@ -680,3 +680,18 @@ def test_kinks_beside_a_start_make_no_derivative_wrong(seed: int) -> None:
     found = gd.diagnose(made, params=params, optimizer="adam", lr=0.002, steps=30, seeds=0)
     assert found.elements[0].facts.still_falls
     assert "wrong_gradient" not in verdicts(found).values()
+
+
+def test_a_loss_that_falls_below_zero_has_not_blown_up() -> None:
+    """A narrow normal density: the likelihood's minimum is at log s = -6, where it is -5.5."""
+    x = math.exp(-6) * torch.randn(400, generator=torch.Generator().manual_seed(0))
+    x = x / x.square().mean().sqrt() * math.exp(-6)
+
+    def loss(log_scale: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (log_scale + y.square() / (2 * (2 * log_scale).exp())).mean() + 0.1
+
+    made = gd.Training(Fn(lambda m, y: m.spread + 0 * y, spread=0.0), [(x, x)], loss)
+    found = gd.diagnose(made, params="spread", lr=0.02, steps=1500, seeds=0)
+    assert found.loss < -5
+    assert found.run.is_held
+    assert verdicts(found) == {"spread": "healthy"}

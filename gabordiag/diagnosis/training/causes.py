@@ -167,7 +167,7 @@ def _gradient(element: Measured) -> Judgement | None:
     # Beyond a clamp's limit the loss is level, and was not before it if a gradient led there.
     rise = 0.0 if never else abs(slopes[since - 1]) * element.parameter.tolerance
     # Where no loss is left, nothing is held back.
-    is_solved = facts.run.losses[-element.tail :].max() <= 0
+    is_solved = not facts.run.losses[-element.tail :].any()
     is_held = (
         is_cut
         and not is_solved
@@ -496,8 +496,13 @@ def _leapt(element: Measured) -> Judgement | None:
     own = element.own
     if own is None or not element.is_away:
         return None
-    longest, way = float(np.abs(np.diff(element.path)).max()), element.way
-    if way >= min(element.gap, longest):
+    offsets, moves = (
+        element.parameter.offset(element.path, own.value),
+        np.abs(np.diff(element.path)),
+    )
+    at, way = int(moves.argmax()), element.way
+    longest, is_across = float(moves[at]), offsets[at] * offsets[at + 1] < 0
+    if not is_across or way >= element.gap or longest <= HALF_WAY * element.gap:
         return None
     start, there, end = (element.show(v) for v in (element.path[0], own.value, element.path[-1]))
     why = f"a step of {longest:.3g} led it from {start} past its minimum at {there}, to {end}"
