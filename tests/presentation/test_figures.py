@@ -844,7 +844,7 @@ def test_the_headline_says_whether_a_rate_works(made: Made, drawn: Any) -> None:
     assert scanned("xx.xx.", "x.....", "xx....")[0] == (
         "From −57.3° the target is reached at learning rates 0.25 to 0.5 and 2 to 4"
     )
-    assert scanned("x.x.x.", "x.....", "xx....")[0].endswith("0.25 to 0.25 and 1 to 1 and 1 more")
+    assert scanned("x.x.x.", "x.....", "xx....")[0].endswith("0.25, 1 and 1 more")
     for sentence in rate_words(made.basins, show):
         assert sentence in words_in(drawn["basins"]).replace("\n", " ")
 
