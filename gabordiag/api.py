@@ -638,7 +638,7 @@ def diagnose(
         log_scale: Those of which the logarithm is moved, which keeps them positive.
         from_log: A run that was already made, as `TrajectoryLogger` writes it, with a column of
             its name for each of several parameters: diagnosed instead of a new one; `optimizer`,
-            `lr` and `momentum` must be those it was made with.
+            `lr` and `momentum` must be those it was made with, which its steps show.
         listener: Called with every step of the run as it happens.
         progress: Called with (causes and remedies done, about how many in all); of a `Training`,
             with what is done as a third argument.
@@ -702,7 +702,7 @@ def diagnose(
     if "start" in own:
         start = None
     objective = as_objective_of(thing, _several(over), log_scale, **own)
-    made = sweep_ = None
+    made = sweep_ = compared = None
     line = objective.line if isinstance(objective, OfLine) else None
     plan = make_plan(line, None, settings.steps, plain(max_seconds), announce)
     if line is not None:
@@ -717,12 +717,13 @@ def diagnose(
         logs = read_logs(from_log, objective.space.names)
         known = None if sweep_ is None else sweep_.landscape
         rates = objective.space.rates(own_rates or rate, rate)
-        made = run_from_log(objective, settings, known, logs, rates)
+        made, compared = run_from_log(objective, settings, known, logs, rates)
     from gabordiag.diagnosis.verdict import diagnose_objective
 
     diagnosis = diagnose_objective(
         objective, settings, start, own_rates,
-        sweep=sweep_, made_run=made, listener=listener, progress=progress,
+        sweep=sweep_, made_run=made, compared=compared,
+        listener=listener, progress=progress,
     )  # fmt: skip
     left_out = diagnosis.sweep.left_out if diagnosis.sweep else ()
     more = (*_held(objective), *(f"Left out for want of time: {text}." for text in left_out))

@@ -56,6 +56,7 @@ _FROM_VALUES = {
     "no_gradient": "with the right one",
     "wrong_gradient": "with the right one",
     "nondeterministic": "without the noise",
+    "target_unreachable": "without it",
 }
 HEALTHY = ("healthy", "equivalent_solution")
 # Where nothing alone suffices: the cause that leaves the others no chance comes first.
@@ -135,7 +136,7 @@ def diagnose_objective(
     *,
     sweep: Sweep | None = None,
     made_run: Run | None = None,
-    loop: Objective | None = None,
+    compared: Finding | None = None,
     bench: Bench | None = None,
     listener: StepListener | None = None,
     progress: Progress | None = None,
@@ -146,7 +147,7 @@ def diagnose_objective(
     so, or if the run arrived all the same, every cause; and if it did not, the remedies.
 
     `lr` are rates of single parameters. Sweep, run, and bench are made unless they are known
-    already; `loop` is what a module's run was made on: its state is carried from step to step.
+    already; `compared` is where the run that is known differs from what the objective says of it.
     """
     total = 2 + len(CAUSES) + len(REMEDIES)
     done = 0
@@ -167,14 +168,17 @@ def diagnose_objective(
         made_run = run(
             objective, settings, start, lr, landscape=known, listener=listener, stepped=loop
         )
+        if isinstance(loop, PlainLoop):
+            path = made_run.trajectory
+            compared = loop.compare(path.values, path.losses)
     tick()
     if sweep is not None and made_run.landscape is not None:
         # The run's start chooses between minima that are equally low.
         sweep = replace(sweep, landscape=made_run.landscape)
-    facts, findings = _first_facts(made_run, sweep, bench, loop)
+    facts, findings = _first_facts(made_run, sweep, bench, compared)
     made_run = facts.run
     objective = made_run.objective
-    blocked = any(finding.present for finding in findings)
+    blocked = any(finding.present and not _is_logged(finding) for finding in findings)
     if not blocked or made_run.outcome == "reached":
         findings = _all_findings(facts, findings, tick)
     # A wrong derivative that only the sweep has seen blocks as much.
@@ -193,8 +197,9 @@ def diagnose_objective(
         path, rates = made_run.trajectory, made_run.rates
         made_run = judge(objective, made_run.settings, sweep.landscape, path, rates)
         return diagnose_objective(
-            objective, settings, sweep=sweep, made_run=made_run, loop=loop, progress=progress
-        )
+            objective, settings, sweep=sweep, made_run=made_run, compared=compared,
+            progress=progress,
+        )  # fmt: skip
     # Of several parameters a scan costs runs, which a healthy run does not need.
     is_costly = sweep is None and verdict in HEALTHY
     return Diagnosis(
@@ -212,23 +217,26 @@ def diagnose_objective(
 
 
 def _first_facts(
-    run_: Run, sweep: Sweep | None, bench: Bench | None, loop: Objective | None
+    run_: Run, sweep: Sweep | None, bench: Bench | None, compared: Finding | None
 ) -> tuple[Facts, tuple[Finding, ...]]:
     """Returns the facts of a run, and what is found of its gradient."""
     is_open = sweep is None and len(run_.objective.goals) == 0
     facts = Facts(with_lowest_as_target(run_) if is_open else run_, sweep, bench)
-    findings = check_gradient(facts, loop)
+    findings = check_gradient(facts, compared)
     if is_open and any(
         f.present and f.cause in ("no_gradient", "wrong_gradient") for f in findings
     ):
         # No lowest minimum is found by what leads nowhere.
         facts = Facts(with_lowest_as_target(run_, by_values=True), sweep, bench)
-        findings = check_gradient(facts, loop)
+        findings = check_gradient(facts, compared)
     return facts, findings
 
 
-def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding, ...]:
-    """Asks whether there is a gradient that can be trusted, along each parameter from the start."""
+def check_gradient(facts: Facts, compared: Finding | None = None) -> tuple[Finding, ...]:
+    """Asks whether there is a gradient that can be trusted, along each parameter from the start.
+
+    What the run itself was found to differ in, if it was compared, comes first.
+    """
     asked: dict[str, dict[str, Finding]] = {}
     # A dip may lie between the places that are asked; its minimum is known by more than noise.
     varies = facts.landscape is not None and bool(facts.landscape.points)
@@ -243,8 +251,12 @@ def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding
         for finding in found:
             asked.setdefault(finding.cause, {})[name] = finding
     findings = {c: _with_true_derivative(facts, _merged(facts, f)) for c, f in asked.items()}
-    path = facts.run.trajectory
-    compared = loop.compare(path.values, path.losses) if isinstance(loop, PlainLoop) else None
+    if compared is not None and _is_logged(compared):
+        compared = _with_true_derivative(facts, compared)
+        is_harmless = facts.run.outcome == "reached" or not compared.sufficient
+        if compared.cause == "nondeterministic" and is_harmless:
+            # Noise is to blame only where the run arrives without it.
+            compared = None
     first = {} if compared is None else {compared.cause: compared}
     return tuple({**first, **findings, **first}.values())
 
@@ -279,8 +291,8 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     if finding.cause == "nonfinite_gradient" and facts.squared_trial is not None:
         words, trial = facts.squared_trial
         instead = f"with {words}"
-    elif finding.cause in _FROM_VALUES and facts.from_values is not None:
-        trial = facts.from_values.trial(facts.settings, facts.start)
+    elif finding.cause in _FROM_VALUES and (bench := _right_bench(facts, finding)) is not None:
+        trial = bench.trial(facts.settings, facts.start)
         instead = _FROM_VALUES[finding.cause]
     else:
         return finding
@@ -293,6 +305,15 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     evidence = {**finding.evidence, "counterfactual": trial.to_dict()}
     text = f"{finding.explanation}; {instead} the same run {ends}"
     return replace(finding, sufficient=trial.reached, evidence=evidence, explanation=text)
+
+
+def _is_logged(finding: Finding) -> bool:
+    """Whether it is a log's that differs from its objective, whose gradient can be trusted."""
+    return bool(finding.evidence.get("logged"))
+
+
+def _right_bench(facts: Facts, finding: Finding) -> Bench | None:
+    return facts.bench if _is_logged(finding) else facts.from_values
 
 
 def _all_findings(
@@ -401,6 +422,8 @@ def _advice(finding: Finding, remedies: tuple[Remedy, ...]) -> str:
     # A repair is no advice where the trial with it was not finite either, and something else works.
     helps = repair is not None and (repair.works or repair.outcome != "nonfinite" or cure is None)
     is_of_code = finding.cause in GRADIENT_CAUSES and "carried" not in finding.evidence
+    if _is_logged(finding) and not finding.sufficient and cure is not None:
+        return f"{finding.advice} That alone does not reach the target; what works: {cure.change}."
     if repair is not None and helps and is_of_code:
         alone = "" if repair.works else " That alone does not reach the target"
         also = f"; what works: {cure.change}." if cure is not None else "."

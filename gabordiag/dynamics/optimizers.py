@@ -15,6 +15,8 @@ from functools import cache, partial
 from types import MethodType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, optim
 from torch.optim import lr_scheduler
@@ -150,6 +152,19 @@ class OptimizerSettings:
     def build_schedule(self, optimizer: optim.Optimizer) -> lr_scheduler.LRScheduler | None:
         """Returns the torch scheduler, or None for a constant rate."""
         return SCHEDULES[self.schedule](optimizer, self.steps)
+
+    def scheduled(self, rates: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Returns the rates (steps + 1, d) of parameters that begin with rates (d,)."""
+        first = np.asarray(rates, dtype=np.float64)
+        optimizer = self.build([{"params": [torch.zeros(1)], "lr": lr} for lr in first.tolist()])
+        schedule, rows = self.build_schedule(optimizer), np.tile(first, (self.steps + 1, 1))
+        if schedule is None:
+            return rows
+        for row in rows:
+            row[:] = [group["lr"] for group in optimizer.param_groups]
+            optimizer.step()
+            schedule.step()
+        return rows
 
 
 def real(name: str, value: Any) -> float:

@@ -19,7 +19,7 @@ DOCS = Path(gabordiag.diagnosis.__file__).with_name("README.md").read_text(encod
 ROWS = ROW.findall(DOCS)
 # Modules whose numbers decide verdicts.
 MODULES = (
-    "diagnosis.causes", "diagnosis.log.explain", "diagnosis.evidence",
+    "diagnosis.causes", "diagnosis.log.comparison", "diagnosis.log.explain", "diagnosis.evidence",
     "diagnosis.log.measures", "diagnosis.log.readers",
     "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation", "dynamics.rates",
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
@@ -47,6 +47,7 @@ EFFORTS = {
         "_PLACES", "_SHARES", "_EIGENVALUES", "_CURVED",
     },
     "diagnosis.causes": {"NUDGE", "_AGAIN"},
+    "diagnosis.log.comparison": {"_MOST_ROWS"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
     "dynamics.rates": {"_TIMED", "_FEWEST", "_LISTED"},
     "dynamics.run": {"_LONGEST_STEP", "_LAST_STEP"},

@@ -24,6 +24,8 @@ from gabordiag.diagnosis.log.measures import (
     SMALLEST_ROUND,
     TREND,
     LogRun,
+    last_digit,
+    printed_digit,
 )
 from gabordiag.diagnosis.log.readers import Source, read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
@@ -303,15 +305,14 @@ class _Judge(LogRun):
                 why += "as on a maximum or a plateau. Start elsewhere."
             elif step == 0:
                 verdict, why = "step_too_small", ": the learning rate is 0."
-            elif step <= self.last_digit:
+            elif step <= (digit := last_digit(self.values)):
                 verdict, why = "step_too_small", f": lr x gradient is {step:.2g} at most, and "
-                why += f"the last digit of {value} {self.last_digit:.2g}: plain descent rounds "
+                why += f"the last digit of {value} {digit:.2g}: plain descent rounds "
                 why += "such steps away. Take a larger rate, or double precision."
-            elif lrs is not None and self._asked() < self.printed_digit / 2:
+            elif lrs is not None and self._asked() < printed_digit(self.values) / 2:
                 verdict, why = "inconclusive", f": all its steps together are {self._asked():.2g} "
-                why += (
-                    f"at most, and the log shows {self.printed_digit:g} and more. Log all digits."
-                )
+                why += f"at most, and the log shows {printed_digit(self.values):g} and more. "
+                why += "Log all digits."
         return self._result(verdict, f"{name} never moves{why}")
 
     def _asked(self) -> float:

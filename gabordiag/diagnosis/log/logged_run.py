@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gabordiag.diagnosis.log.comparison import compare
 from gabordiag.diagnosis.log.readers import Log
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import Run, Trajectory, judge
@@ -15,7 +16,7 @@ from gabordiag.errors import InputError
 from gabordiag.landscape.points import Landscape
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray
-from gabordiag.results import read_only
+from gabordiag.results import Finding, read_only
 
 
 def run_from_log(
@@ -24,8 +25,8 @@ def run_from_log(
     landscape: Landscape | None,
     logs: Sequence[Log],
     rates: FloatArray,
-) -> Run:
-    """Returns a logged run as if it had just been made on the objective.
+) -> tuple[Run, Finding | None]:
+    """Returns a logged run as if it had just been made on the objective, and in what it differs.
 
     What was not logged is filled in: gradients from the objective, rates (d,) as given.
     """
@@ -41,11 +42,16 @@ def run_from_log(
     else:
         known = np.where(np.isfinite(values), values, values[0])
         gradients = objective.loss_and_gradient(objective.space.coordinates(known))[1]
-    lrs = np.tile(rates, (len(values), 1))
+    settings = replace(settings, steps=len(values) - 1)
+    lrs = settings.scheduled(rates)
     for column, log in zip(lrs.T, logs, strict=True):
         given = column if log.lrs is None else log.lrs[first:]
         column[:] = np.where(np.isfinite(given), given, column)
     updates = np.concatenate([np.diff(values, axis=0), np.full((1, len(logs)), math.nan)])
     trajectory = Trajectory(values, losses, *map(read_only, (gradients, updates, lrs)))
-    made_with = replace(settings, lr=float(lrs[0].max()), steps=len(values) - 1)
-    return judge(objective, made_with, landscape, trajectory, lrs[0])
+    made_with = replace(settings, lr=float(lrs[0].max()))
+    compared = compare(objective, made_with, trajectory, logs)
+    if compared.losses is not None:
+        name = "full_losses" if compared.is_noisy else "losses"
+        trajectory = replace(trajectory, **{name: read_only(compared.losses)})
+    return judge(objective, made_with, landscape, trajectory, lrs[0]), compared.finding

@@ -124,6 +124,24 @@ def _disorder(values: FloatArray, series: FloatArray) -> float:
     return float(np.square(changes).mean()) / whole if whole else 0.0
 
 
+def last_digit(values: FloatArray) -> float:
+    """Returns the distance to the next number, in the least precision that has all of (n,)."""
+    _, exponent = math.frexp(values[-1])
+    for digits in (BFLOAT16_DIGITS, FLOAT16_DIGITS, FLOAT32_DIGITS):
+        scaled = np.ldexp(np.frexp(values)[0], digits)
+        # A few digits may be those of a round start, in single precision.
+        is_round = digits < FLOAT32_DIGITS and not (scaled % 2**ROUND_DIGITS).any()
+        if (scaled == np.round(scaled)).all() and not is_round:
+            return math.ldexp(1.0, exponent - digits)
+    return float(np.spacing(abs(values[-1])))
+
+
+def printed_digit(values: FloatArray) -> float:
+    """Returns the last decimal place that any of the values (n,) shows."""
+    places = (Decimal(repr(value)).as_tuple().exponent for value in set(values.tolist()))
+    return 10.0 ** min(place for place in places if isinstance(place, int))
+
+
 class LogRun:
     """A log (n rows) as a run of which less is known, and what is measured on it.
 
@@ -398,24 +416,6 @@ class LogRun:
     def moves(self) -> FloatArray:
         """Changes of the value from row to row (n - 1,), whole periods taken off."""
         return self.parameter.offset(np.diff(self.values), 0.0)
-
-    @property
-    def last_digit(self) -> float:
-        """The distance to the next number, in the least precision that has all of the values."""
-        _, exponent = math.frexp(self.values[-1])
-        for digits in (BFLOAT16_DIGITS, FLOAT16_DIGITS, FLOAT32_DIGITS):
-            scaled = np.ldexp(np.frexp(self.values)[0], digits)
-            # A few digits may be those of a round start, in single precision.
-            is_round = digits < FLOAT32_DIGITS and not (scaled % 2**ROUND_DIGITS).any()
-            if (scaled == np.round(scaled)).all() and not is_round:
-                return math.ldexp(1.0, exponent - digits)
-        return float(np.spacing(abs(self.values[-1])))
-
-    @property
-    def printed_digit(self) -> float:
-        """The last decimal place that the log shows of any value."""
-        places = (Decimal(repr(value)).as_tuple().exponent for value in set(self.values.tolist()))
-        return 10.0 ** min(place for place in places if isinstance(place, int))
 
     @property
     def spread(self) -> float:

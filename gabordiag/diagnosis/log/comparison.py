@@ -1,0 +1,335 @@
+"""Does a logged run do what the objective and the settings it is diagnosed with would do?
+
+Every logged step is made again by torch's own optimizer, from the logged values and with the
+objective's gradient there, so that no step depends on an earlier one's rounding. Where the two
+differ, the steps show of what they are: of another rate, momentum or optimizer; of the gradient
+with its sign reversed, or of the sum of all gradients so far; or of noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from gabordiag.diagnosis.log.measures import CLEAR, last_digit, printed_digit
+from gabordiag.diagnosis.log.readers import Log
+from gabordiag.dynamics.optimizers import (
+    OPTIMIZERS,
+    PROPORTIONAL,
+    OptimizerSettings,
+    unguarded_step,
+)
+from gabordiag.dynamics.run import Trajectory
+from gabordiag.errors import UsageError
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray
+from gabordiag.results import Finding
+
+# What lies on both sides of each of these stands in the README of `diagnosis`.
+AGREES, ALIKE, ROUNDED, FEWEST, NEARER, FLATTENED = 0.02, 0.01, 3, 10, 0.5, 3
+# Rows that are compared.
+_MOST_ROWS = 500
+_ADVICE = {
+    "no_gradient": "Look there for .data, detach, no_grad or a new Parameter on the way to the "
+    "loss, and give the parameter to the optimizer.",
+    "reversed": "Give the loss, not its negative, to backward(), and check the derivative's sign.",
+    "summed": "Call optimizer.zero_grad() before every backward().",
+    "wrong_gradient": "Correct the derivative, or leave it to autograd.",
+    "target_unreachable": "Give the parameter a group of its own in the optimizer, with "
+    "weight_decay=0.",
+    "nondeterministic": "Let the rate decay, or take larger batches: the noise keeps the run from "
+    "settling.",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a log's comparison with its objective shows.
+
+    Losses (n,) are the objective's at the logged values, where the logged ones are others. The
+    finding is what the objective and the settings do not explain.
+    """
+
+    losses: FloatArray | None = None
+    is_noisy: bool = False
+    finding: Finding | None = None
+
+
+def compare(
+    objective: Objective, settings: OptimizerSettings, path: Trajectory, logs: Sequence[Log]
+) -> Comparison:
+    """Compares the steps and losses of logged parameters with the objective's.
+
+    Raises:
+        UsageError: The log is of another loss, or was made with other settings, which are named.
+    """
+    finite = np.isfinite(path.values).all(axis=1)
+    count = min(len(path) if finite.all() else int(np.argmin(finite)), _MOST_ROWS)
+    if count < FEWEST:
+        return Comparison()
+    return _Compared(objective, settings, path, logs, count).result()
+
+
+class _Compared:
+    """The first rows of a log beside what the objective says of their values."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        settings: OptimizerSettings,
+        path: Trajectory,
+        logs: Sequence[Log],
+        count: int,
+    ) -> None:
+        self.objective, self.settings, self.path, self.logs = objective, settings, path, logs
+        space = objective.space
+        self.width = np.ptp(space.coordinates([space.low, space.high]), axis=0)
+        self.places = space.coordinates(path.values[:count])
+        self.losses, self.slopes = objective.loss_and_gradient(self.places)
+        self.moves = np.diff(self.places, axis=0) / self.width
+        self.rates, self.apart = path.lrs[:count], path.losses[:count] - self.losses
+        columns = path.values[:count].T
+        self.last, self.printed = (
+            np.array([digit(column) for column in columns]) / space.width
+            for digit in (last_digit, printed_digit)
+        )
+        # Of steps that digits alone make different, in all.
+        self.slack = ROUNDED * count * float(np.maximum(self.last, self.printed).sum())
+
+    def result(self) -> Comparison:
+        """Returns what is found; the first that explains the steps counts."""
+        if not self._can_be_compared():
+            return Comparison()
+        made, is_at_rest = self.made(), not self.moves.any()
+        if self._is_nothing(self.moves - made) and not is_at_rest:
+            return Comparison() if self.is_same_loss else Comparison(self._every_loss())
+        own = self._factor(made)
+        for found in (self._nothing(made), self._other_gradient(made), self._weight_decay()):
+            if found is not None:
+                return Comparison(None if self.is_same_loss else self._every_loss(), finding=found)
+        if self.is_noise and self._is_own_rate(made):
+            return Comparison(self._every_loss(), is_noisy=True, finding=self._noise())
+        raise self._refusal(own)
+
+    def _can_be_compared(self) -> bool:
+        steps = self.logs[0].steps[-len(self.path) :]
+        known = np.isfinite(self.losses).all() and np.isfinite(self.slopes).all()
+        # A loss that is random itself has no steps to compare with.
+        return bool(
+            known
+            and self.settings.is_elementwise
+            and (np.diff(steps) == 1).all()
+            and np.abs(self.objective.loss_at(self.places) - self.losses).max() <= self.rounding
+        )
+
+    def made(
+        self, settings: OptimizerSettings | None = None, slopes: FloatArray | None = None
+    ) -> FloatArray:
+        """Returns the steps (n - 1, d) of an optimizer from the logged places, in widths."""
+        slopes = self.slopes if slopes is None else slopes
+        leaves = [torch.zeros(1, dtype=torch.float64) for _ in self.width]
+        groups = [
+            {"params": [leaf], "lr": float(rate)}
+            for leaf, rate in zip(leaves, self.rates[0], strict=True)
+        ]
+        optimizer = (settings or self.settings).build(groups)
+        step, moves = unguarded_step(optimizer), np.empty_like(self.moves)
+        for t, move in enumerate(moves):
+            for i, (leaf, group) in enumerate(zip(leaves, optimizer.param_groups, strict=True)):
+                leaf.fill_(self.places[t, i])
+                leaf.grad = torch.full_like(leaf, slopes[t, i])
+                group["lr"] = float(self.rates[t, i])
+            step()
+            move[:] = [float(leaf) for leaf in leaves]
+        return np.asarray((moves - self.places[:-1]) / self.width)
+
+    def _factor(self, made: FloatArray) -> float | None:
+        """By what the logged steps are those that were made, if that is all; else None."""
+        energy = float(np.square(made).sum())
+        if not 0 < energy < math.inf:
+            return None
+        factor = float((self.moves * made).sum()) / energy
+        return factor if self._is_nothing(self.moves - factor * made) else None
+
+    def _is_nothing(self, left: FloatArray) -> bool:
+        return bool(np.abs(left).sum() <= AGREES * np.abs(self.moves).sum() + self.slack)
+
+    @cached_property
+    def is_same_loss(self) -> bool:
+        """Whether the logged losses are the objective's, beside their values or a row later."""
+        logged = self.path.losses[: len(self.losses)]
+        most = ALIKE * float(np.ptp(self.losses)) + self.rounding
+        return any(
+            float(np.mean(np.abs(one - other))) <= most
+            for one, other in ((logged, self.losses), (logged[1:], self.losses[:-1]))
+        )
+
+    @property
+    def rounding(self) -> float:
+        """Of single precision, what may be left of a loss that is computed in another order."""
+        return math.sqrt(torch.finfo(torch.float32).eps) * float(np.abs(self.losses).max())
+
+    def _noisy_factor(self, made: FloatArray) -> tuple[float, float]:
+        """Between what two numbers noisy steps are those that were made, by their regression."""
+        energy, momentum = float(np.square(made).sum()), self.settings.momentum
+        if not self.is_noise or not 0 < energy < math.inf:
+            return -math.inf, math.inf
+        factor = float((self.moves * made).sum()) / energy
+        left = float(np.square(self.moves - factor * made).mean())
+        # A heavy ball carries noise on, so that neighbours have it in common.
+        error = CLEAR * math.sqrt(left / energy) / (1 - momentum)
+        return factor - error, factor + error
+
+    def _is_own_rate(self, made: FloatArray) -> bool:
+        # Noise in the input flattens the mean's slopes; an adaptive step depends on its size.
+        low, high = self._noisy_factor(made)
+        is_proportional = self.settings.optimizer in PROPORTIONAL
+        return not is_proportional or (low <= FLATTENED and high >= 1 / FLATTENED)
+
+    @cached_property
+    def is_noise(self) -> bool:
+        """Whether the logged losses scatter about the objective's.
+
+        By the turning points of the differences, 2/3 of the rows for independent numbers
+        (Bienaymé 1874): in the log's order, and in that of the values, of which another loss would
+        be a function.
+        """
+        orders = [np.arange(len(self.apart)), *np.argsort(self.places, axis=0, kind="stable").T]
+        return all(self._turns_as_noise(self.apart[order]) for order in orders)
+
+    def _turns_as_noise(self, series: FloatArray) -> bool:
+        # Of what has settled only the rounding goes up and down.
+        changes = np.diff(series)
+        is_seen = np.maximum(np.abs(changes[1:]), np.abs(changes[:-1])) > self.rounding
+        count, turns = int(is_seen.sum()), int((is_seen & (changes[1:] * changes[:-1] < 0)).sum())
+        # Their variance is (16 n - 29) / 90 of n numbers, two more than may turn.
+        deviation = math.sqrt((16 * count + 3) / 90)
+        return count >= FEWEST and turns >= 2 / 3 * count - CLEAR * deviation
+
+    def _every_loss(self) -> FloatArray:
+        values = np.where(np.isfinite(self.path.values), self.path.values, self.path.values[0])
+        losses = self.objective.loss_at(self.objective.space.coordinates(values))
+        return np.where(np.isfinite(self.path.values).all(axis=1), losses, np.nan)
+
+    def _nothing(self, made: FloatArray) -> Finding | None:
+        """Values that stay where the objective has a slope."""
+        asked = np.abs(made)
+        # Single steps may be rounded away, and all together be less than is printed.
+        is_seen = (asked.max(axis=0) > self.last) & (asked.sum(axis=0) > self.printed)
+        if self.moves.any() or not is_seen.any():
+            return None
+        slope = float(np.abs(self.slopes).max())
+        text = f"in the log nothing moves, although the gradient of this loss is {slope:.3g} "
+        text += "there: none arrived in the training, or the optimizer does not hold the parameter"
+        return _found("no_gradient", text, gradient=slope)
+
+    def _other_gradient(self, made: FloatArray) -> Finding | None:
+        """Steps of a gradient that is not the objective's: reversed, summed, another."""
+        own, apart = self._factor(made), float(np.square(self.moves - made).sum())
+
+        def fits(other: FloatArray) -> bool:
+            left = self.moves - other
+            is_nearer = float(np.square(left).sum()) < NEARER * apart
+            return self._is_nothing(left) or (self.is_noise and is_nearer)
+
+        is_reversed = fits(-made) or self._noisy_factor(made)[1] < 0
+        if is_reversed or (own is not None and own < 0):
+            text = "the logged steps are those of this loss's gradient with its sign reversed: the "
+            text += "run climbs"
+            return _found("wrong_gradient", text, "reversed")
+        if fits(self.made(slopes=np.cumsum(self.slopes, axis=0))):
+            text = "each logged step is that of the sum of all gradients before it"
+            return _found("wrong_gradient", text, "summed")
+        return self._logged_gradient()
+
+    def _logged_gradient(self) -> Finding | None:
+        logged = self.path.gradients[: len(self.places)]
+        apart = np.abs(logged - self.slopes) * self.width
+        is_own = apart.sum() <= AGREES * np.abs(self.slopes * self.width).sum()
+        if is_own or not self.is_same_loss or not np.isfinite(logged).all():
+            return None
+        if not self._is_nothing(self.moves - self.made(slopes=logged)):
+            return None
+        row, i = np.unravel_index(int(np.argmax(apart)), apart.shape)
+        given, right = float(logged[row, i]), float(self.slopes[row, i])
+        at = self.objective.space.show(self.path.values[row])
+        text = f"the logged gradient is not this loss's: at {at} it is {given:.3g} instead of "
+        return _found("wrong_gradient", f"{text}{right:.3g}", gradient=right)
+
+    def _weight_decay(self) -> Finding | None:
+        """Steps of the settings' own rate and momentum, and a pull towards 0 beside them."""
+        found = self._heavy_ball(with_decay=True) if self.settings.optimizer == "sgd" else None
+        if found is None:
+            return None
+        momentum, factor, decay = found
+        is_own = abs(momentum - self.settings.momentum) + abs(factor - 1) <= AGREES
+        if not is_own or not decay > 0 or self.settings.nesterov:
+            return None
+        text = f"the logged steps have a weight decay of {decay:.2g} beside this loss's gradient, "
+        text += "which pulls towards 0, away from the minimum"
+        return _found("target_unreachable", text, weight_decay=decay)
+
+    def _noise(self) -> Finding:
+        noise = float(self.apart.std())
+        text = f"the logged losses scatter by {noise:.2g} about this loss, as those of batches do"
+        return _found("nondeterministic", text, noise=noise)
+
+    def _refusal(self, own: float | None) -> UsageError:
+        """Returns the error of a log that is of other settings, or of another loss."""
+        problem = f"the logged steps are not those of {self.settings.label} on this loss."
+        if options := self._options(own):
+            return UsageError(problem, f"They are those of {options}: give these.")
+        hint = "Give the loss, the data and the units"
+        if self.is_same_loss or self.is_noise:
+            hint = "A schedule, weight decay or clipping changes them, for example: give the "
+            hint += "optimizer and the schedule"
+        else:
+            row = int(np.argmax(np.abs(self.apart)))
+            here, logged = float(self.losses[row]), float(self.path.losses[row])
+            at = self.objective.space.show(self.path.values[row])
+            problem = f"the log is of another loss: at {at} it has {logged:.4g}, and this one is "
+            problem += f"{here:.4g}."
+        alone = "`gabordiag explain` judges the log alone."
+        return UsageError(problem, f"{hint} it was made with; {alone}")
+
+    def _options(self, own: float | None) -> str:
+        """Returns the options that the steps are of, empty where none was found."""
+        lr = float(self.rates[0].max())
+        if own is not None and own > 0:
+            return f"--lr {own * lr:.3g}"
+        for name in OPTIMIZERS:
+            other = self._plain(name)
+            factor = self._factor(self.made(other)) if other.is_elementwise else None
+            if factor is not None and factor > 0:
+                return f"--optimizer {name} --lr {factor * lr:.3g}"
+        found = self._heavy_ball()
+        if found is None or not AGREES < found[0] < 1:
+            return ""
+        return f"--optimizer sgd --lr {found[1] * lr:.3g} --momentum {found[0]:.3g}"
+
+    def _plain(self, name: str) -> OptimizerSettings:
+        return OptimizerSettings(name, self.settings.lr, steps=self.settings.steps)
+
+    def _heavy_ball(self, *, with_decay: bool = False) -> tuple[float, float, float] | None:
+        """Returns momentum m, factor c and decay w of u[t] = m u[t-1] - c lr (g[t] + w x[t])."""
+        before = np.concatenate([np.zeros_like(self.moves[:1]), self.moves[:-1]])
+        pulls = [before, self.made(self._plain("sgd"))]
+        if with_decay:
+            pulls.append(-self.rates[:-1] * self.places[:-1] / self.width)
+        columns = np.stack([pull.ravel() for pull in pulls], axis=1)
+        momentum, factor, *decay = np.linalg.lstsq(columns, self.moves.ravel(), rcond=None)[0]
+        left = self.moves.ravel() - columns @ (momentum, factor, *decay)
+        if not (self._is_nothing(left) and factor > 0):
+            return None
+        return float(momentum), float(factor), float(decay[0] / factor) if decay else 0.0
+
+
+def _found(cause: str, text: str, kind: str = "", **evidence: float) -> Finding:
+    # Nothing of this is in the objective's own code.
+    shown = {"logged": True, **evidence}
+    return Finding(cause, True, False, shown, text, _ADVICE[kind or cause])
