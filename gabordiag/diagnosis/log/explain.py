@@ -19,11 +19,13 @@ import numpy.typing as npt
 from gabordiag.choices import Number, plain
 from gabordiag.diagnosis.log.measures import (
     CLEAR,
+    CORRELATED,
     NEUMANN,
     SHORTEST_LOG,
     SMALLEST_ROUND,
     TREND,
     LogRun,
+    correlation,
     last_digit,
     printed_digit,
 )
@@ -181,10 +183,11 @@ class _Judge(LogRun):
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks in their order; the last one always applies."""
         return (
-            self._nonfinite, self._too_short, self._overflow, self._summed, self._climbing,
-            self._growing, self._strays, self._reached, self._frozen, self._kink, self._repeating,
-            self._hovering, self._wild, self._fallen_back, self._swinging, self._descending,
-            self._stopped, self._resting_elsewhere, self._settled,
+            self._nonfinite, self._too_short, self._overflow, self._summed, self._uphill,
+            self._climbing, self._growing, self._strays, self._reached, self._frozen, self._kink,
+            self._repeating, self._ringing, self._hovering, self._wild, self._fallen_back,
+            self._swinging, self._descending, self._stopped, self._resting_elsewhere,
+            self._settled,
         )  # fmt: skip
 
     def _result(
@@ -345,10 +348,28 @@ class _Judge(LogRun):
         evidence = {"disorder_of_gradients": noisy, "disorder_of_changes": changed}
         return self._result("wrong_gradient", text, evidence)
 
+    def _uphill(self) -> Explanation | None:
+        """Steps along the logged gradient instead of against it."""
+        gradients = self.log.gradients
+        if gradients is None or self.stride != 1:
+            return None
+        # Beside the gradient of another row a bounce looks so, too.
+        along = [correlation(self.moves, slopes) for slopes in (gradients[:-1], gradients[1:])]
+        if not (along[0] > CORRELATED and along[1] > 0):
+            return None
+        text = (
+            f"Each step moves {self.log.value_name} along the logged gradient, up the loss: it has "
+            "to be subtracted. Check the sign of the update, and that the loss is minimised."
+        )
+        return self._result("wrong_gradient", text, {"correlation": along[0]})
+
     def _climbing(self) -> Explanation | None:
         """Uphill step after step in one direction, without an end or up to a maximum."""
         apart = np.abs(self.parameter.offset(self.values, float(self.values[-1])))
         away = np.flatnonzero(apart > RESTING * apart.max())
+        if self.moves_by_noise:
+            late = apart[-len(self.last_losses) :]
+            away = np.flatnonzero(apart > late.max())
         # So many rows pass until the value is where it stays.
         way = int(away[-1]) + 2 if len(away) else 0
         if way < CLIMB_ROWS:
@@ -448,9 +469,37 @@ class _Judge(LogRun):
         )
         return self._result("healthy", text)
 
+    def _ringing(self) -> Explanation | None:
+        """Smooth swings that shrink, as with much momentum: on their way to their middle."""
+        ring = self.ring if self.outcome in ("unfinished", "erratic", "plateau") else None
+        if ring is None or ring.width <= 2 * self.parameter.tolerance:
+            return None
+        show, middle = self.parameter.show, ring.middle
+        if self.target is not None:
+            apart = float(self.parameter.offset(middle, self.target))
+            if abs(apart) > ring.width / 2:
+                return None
+            middle -= apart
+        swings = math.log(ring.width / 2 / self.parameter.tolerance) / -math.log(ring.factor)
+        more = float(f"{max(1.0, swings * ring.steps * self.stride):.1g}")
+        text = (
+            f"{self.log.value_name} swings about {'' if self.target is None else 'the target '}"
+            f"{show(middle)}, by {show(ring.width)} at the end and "
+            f"{100 * (1 - ring.factor):.2g}% less each time: run some {more:.0f} more steps, or "
+            "lower the momentum."
+        )
+        if self.target is None:
+            return self._result("healthy", f"Nothing looks wrong: {text}")
+        evidence = {"width": ring.width, "factor": ring.factor}
+        return self._result("step_too_small", text, evidence)
+
     def _hovering(self) -> Explanation | None:
         """Noise, or steps that do not shrink, about the target."""
-        if self.outcome != "erratic" or not self._is_about_target:
+        if self.outcome not in ("erratic", "unfinished") or not self._is_about_target:
+            return None
+        if self.moves_by_noise and not self._is_everywhere:
+            return self._about_target()
+        if self.outcome != "erratic":
             return None
         assert self.target is not None
         offsets = self.parameter.offset(self.values, self.target)
@@ -469,6 +518,14 @@ class _Judge(LogRun):
         assert self.target is not None
         late = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
         return bool(abs(late.mean()) <= TREND * late.std())
+
+    @property
+    def _is_everywhere(self) -> bool:
+        """Whether noise spreads the last third over the whole period."""
+        if self.parameter.period is None:
+            return False
+        late = self.parameter.offset(self.values[-len(self.last_losses) :], self.target or 0.0)
+        return bool(late.std() > HOVERING * self.parameter.period)
 
     def _about_target(self) -> Explanation:
         assert self.target is not None
@@ -564,12 +621,16 @@ class _Judge(LogRun):
         passed = self._passed_target() or self._thrown_past_target()
         if passed is not None:
             return passed
-        turns = float(np.mean(np.diff(np.sign(self.moves[1 - len(self.tail) :])) != 0))
+        late = self.moves[-max(2, len(self.tail) - 1) :]
+        turns = float(np.mean(np.diff(np.sign(late)) != 0))
         if turns > DESCENT_SHARE:
             cure = f"a smaller learning rate, try {self.rate()}, gets there sooner."
             text = f"Still descending after {count}, back and forth across a minimum: {cure}"
             return self._result("step_too_large", text, {"share_of_turns": turns})
         text = f"Still descending after {count}: run more steps, or raise the rate."
+        if self.stride % 2 == 0:
+            text = f"Still descending after {count}: run more steps. Before the rate is raised, "
+            text += "log every step: it may swing between these rows."
         before, after = np.split(self.last_losses, [len(self.last_losses) // 2])
         evidence = {"drop_in_last_third": float(np.median(before) - np.median(after))}
         return self._result("step_too_small", text, evidence)
@@ -617,9 +678,14 @@ class _Judge(LogRun):
     def _progress(self) -> bool:
         begin, _, last = self.levels
         fall = begin - last
+        is_clear = self._is_at_rest or fall > PROGRESS * abs(begin)
+        return bool(fall > CLEAR * self.noise and is_clear)
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether the value moved, and hardly does at the end."""
         steps = np.abs(self.moves)
-        settled = steps[-len(self.tail) :].max() <= RESTING * steps.max()
-        return bool(fall > CLEAR * self.noise and (settled or fall > PROGRESS * abs(begin)))
+        return bool(steps[-len(self.tail) :].max() <= RESTING * steps.max() > 0)
 
     def _stopped(self) -> Explanation | None:
         """At rest on a slope: the rate has decayed, or something holds the value."""
@@ -700,20 +766,24 @@ class _Judge(LogRun):
 
     def _settled(self) -> Explanation:
         begin, best, last = self.levels
-        products, gradients = self.lr_times_curvature, self.log.gradients
+        products = self.lr_times_curvature
         # A mean of many losses may be calm where the value is not.
         late = np.ptp(self.values[-len(self.last_losses) :])
         is_calm = self._progress() and late <= WILD_SPREAD * np.ptp(self.values)
-        if products is not None and gradients is not None and not is_calm:
+        if products is not None and not is_calm:
             known = products[np.isfinite(products)]
             evidence = {"lr_times_curvature": float(np.quantile(known, 0.9)) if known.size else 0.0}
-            is_steep = evidence["lr_times_curvature"] > PLAIN_LIMIT
-            if is_steep and self.disorder(np.nan_to_num(gradients)) <= NEUMANN:
+            if evidence["lr_times_curvature"] > PLAIN_LIMIT:
                 stays = "The loss does not fall"
                 if self._progress():
                     stays = f"{self.log.value_name} does not settle, however calm the loss"
                 text = f"{stays}{self._smaller_rate(evidence)}"
                 return self._result("step_too_large", text, evidence)
+        if not self._progress() and self._is_at_rest:
+            name, place = self.log.value_name, self.parameter.show(float(self.values[-1]))
+            text = f"{name} settled at {place}; whether the loss fell, its noise hides: "
+            text += f"{begin:.4g} at the beginning, {last:.4g} at the end. Log the loss over more "
+            return self._result("inconclusive", f"{text}data now and then.")
         if not self._progress():
             text = (
                 f"The loss has not fallen: {begin:.4g} at the beginning, {last:.4g} at the end. "

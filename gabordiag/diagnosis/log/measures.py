@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 
@@ -46,7 +46,8 @@ VISIBLE = 1e-3
 # Of the nearest neighbours' changes; 1 for noise.
 NEUMANN, ORDERLY = 0.5, 0.05
 # A nearest neighbour is off by two deviations of noise where a line is off by one.
-ANALOGUES, MOST_ANALOGUES = 0.4, 500
+ANALOGUES, MOST_ANALOGUES, MOST_OF_STEPS = 0.4, 500, 0.45
+RINGS, SMOOTH, UNEXPLAINED = 3, 0.35, 0.1
 PATTERN, CORRELATED = 0.9, 0.95
 CLEAR, TREND = 3, 2
 # Steps that have grown by so much over a run of unknown range.
@@ -88,7 +89,7 @@ def _moved_by_one_row(log: Log) -> Log:
         is_after = before <= ORDERLY < NEUMANN < here
     else:
         steps = -slopes if log.lrs is None else -slopes * log.lrs
-        here, before = _correlation(moves, steps[:-1]), _correlation(moves, steps[1:])
+        here, before = correlation(moves, steps[:-1]), correlation(moves, steps[1:])
         is_after = here < CORRELATED < 1 - EQUAL_STEPS < before
     if not is_after:
         return log
@@ -103,7 +104,8 @@ def _moved_by_one_row(log: Log) -> Log:
     )  # fmt: skip
 
 
-def _correlation(one: FloatArray, other: FloatArray) -> float:
+def correlation(one: FloatArray, other: FloatArray) -> float:
+    """Returns Pearson's correlation of two series (n,), 0 where one is constant."""
     one, other = one.ravel(), other.ravel()
     use = np.isfinite(one) & np.isfinite(other)
     if not use.any() or np.ptp(one[use]) == 0 or np.ptp(other[use]) == 0:
@@ -121,7 +123,18 @@ def _disorder(values: FloatArray, series: FloatArray) -> float:
     gaps = np.diff(values[order])
     changes = np.diff(series[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
     whole = 2 * float(np.var(series))
-    return float(np.square(changes).mean()) / whole if whole else 0.0
+    return float(np.square(changes).mean()) / whole if whole and len(changes) else 0.0
+
+
+def _predicted(part: FloatArray) -> tuple[float, float]:
+    """Returns by how much the next of a series (n,) is missed: by a line of two, by analogues."""
+    pairs, after = np.stack([part[:-2], part[1:-1]], axis=1), part[2:]
+    apart = np.abs(pairs[:, None] - pairs).max(axis=2)
+    np.fill_diagonal(apart, np.inf)
+    errors = np.abs(after - after[apart.argmin(axis=1)])
+    line = np.column_stack([pairs, np.ones(len(pairs))])
+    left = np.abs(after - line @ np.linalg.lstsq(line, after, rcond=None)[0])
+    return float(left.mean()), float(errors.mean())
 
 
 def last_digit(values: FloatArray) -> float:
@@ -140,6 +153,16 @@ def printed_digit(values: FloatArray) -> float:
     """Returns the last decimal place that any of the values (n,) shows."""
     places = (Decimal(repr(value)).as_tuple().exponent for value in set(values.tolist()))
     return 10.0 ** min(place for place in places if isinstance(place, int))
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Swings about their middle: the last one's width, what each is of the one before, its rows."""
+
+    middle: float
+    width: float
+    factor: float
+    steps: float
 
 
 class LogRun:
@@ -383,7 +406,7 @@ class LogRun:
         fall = np.diff(means[: above + 1])[:, None] / count * (np.arange(count) - (count - 1) / 2)
         pattern = rounds[:above] - means[:above, None] - fall
         rises = float(np.mean(np.diff(rounds[:above].ravel()) > 0))
-        return rises > RIDING_RISES and _correlation(pattern[:-1], pattern[1:]) > PATTERN
+        return rises > RIDING_RISES and correlation(pattern[:-1], pattern[1:]) > PATTERN
 
     def _is_small_cycle(self) -> bool:
         if not self.has_value or self.repeat < SMALLEST_ROUND:
@@ -407,8 +430,13 @@ class LogRun:
 
     @cached_property
     def lr_times_curvature(self) -> FloatArray | None:
-        """Lr x the secant's curvature over every step (n - 1,), where both were logged."""
+        """Lr x the secant's curvature over every step (n - 1,), where both were logged.
+
+        None where noise makes the secants.
+        """
         if self.log.gradients is None or self.log.lrs is None:
+            return None
+        if self.disorder(np.nan_to_num(self.log.gradients)) > NEUMANN:
             return None
         return np.asarray(self.log.lrs[:-1] * np.diff(self.log.gradients) / self.moves)
 
@@ -524,16 +552,53 @@ class LogRun:
         in a fixed order repeat a pattern, which says nothing of the descent.
         """
         part = self.losses[len(self.losses) // 2 :][-MOST_ANALOGUES:]
-        pairs, after = np.stack([part[:-2], part[1:-1]], axis=1), part[2:]
-        apart = np.abs(pairs[:, None] - pairs).max(axis=2)
-        np.fill_diagonal(apart, np.inf)
-        errors = np.abs(after - after[apart.argmin(axis=1)])
-        line = np.column_stack([pairs, np.ones(len(pairs))])
-        left = np.abs(after - line @ np.linalg.lstsq(line, after, rcond=None)[0])
-        if errors.mean() > ANALOGUES * left.mean():
+        by_line, by_analogues = _predicted(part)
+        if by_analogues > ANALOGUES * by_line:
             return False
         lags = range(SAWTOOTH_ROWS, len(part) // 2)
         return not any(np.corrcoef(part[lag:], part[:-lag])[0, 1] > PATTERN for lag in lags)
+
+    @cached_property
+    def moves_by_noise(self) -> bool:
+        """Whether noise makes the last third's steps: of noise a line is all that can be known.
+
+        Analogues (see `follows_itself`) predict it worse than a line, by a root of 2, and a descent
+        that throws itself about better; on a parabola a line leaves nothing. Gradients that were
+        logged depend on the value but for noise.
+        """
+        part = self.parameter.offset(self.values, self.values[-1])[-len(self.last_losses) :]
+        slopes = self.log.gradients
+        if self.stride != 1 or len(part) < SHORTEST_LOG:
+            return False
+        if slopes is not None and self.disorder(np.nan_to_num(slopes)) <= ORDERLY:
+            return False
+        by_line, by_analogues = _predicted(part[-MOST_ANALOGUES:])
+        # A heavy ball goes on as it went, and noise bends its way.
+        changes = (float(np.abs(np.diff(part, order)).mean()) for order in (1, 2))
+        return by_analogues > by_line > MOST_OF_STEPS * min(changes)
+
+    @cached_property
+    def ring(self) -> Ring | None:
+        """The smooth swings at the end, each narrower than the one before; None without."""
+        # All of it but for the beginning.
+        part = self.parameter.offset(self.values, self.values[-1])[len(self.values) // 3 :]
+        moves = np.diff(part)
+        turns = np.flatnonzero(moves[1:] * moves[:-1] < 0) + 1
+        if not RINGS <= len(turns) <= SMOOTH * len(part):
+            return None
+        widths = np.abs(np.diff(part[turns]))
+        if (np.diff(widths) >= 0).any():
+            return None
+        # A pendulum's acceleration follows from its place and speed; noise adds to it.
+        known = np.column_stack([part[1:-1], moves[:-1], np.ones(len(part) - 2)])
+        pulls = np.diff(moves)
+        left = pulls - known @ np.linalg.lstsq(known, pulls, rcond=None)[0]
+        if np.square(left).sum() > UNEXPLAINED * np.square(pulls - pulls.mean()).sum():
+            return None
+        factor = float((widths[-1] / widths[0]) ** (1 / (len(widths) - 1)))
+        steps = float(turns[-1] - turns[0]) / (len(turns) - 1)
+        middle = float(self.values[-1] + part[turns[-2:]].mean())
+        return Ring(middle, float(widths[-1]), factor, steps)
 
     @cached_property
     def levels(self) -> tuple[float, float, float]:

@@ -391,3 +391,99 @@ def test_noise_about_the_target_throws_nothing(seed: int) -> None:
 def test_noise_that_leaves_a_start_at_the_target_is_no_throw(start: float) -> None:
     found = gd.explain(regression(0.05, 1, start), target=2.0)
     assert found.verdict != "step_too_large"
+
+
+def heavy_ball(
+    rate: float,
+    momentum: float,
+    rows: int = 300,
+    *,
+    start: float = 1.0,
+    noise: float = 0.0,
+    sign: int = 1,
+    seed: int = 0,
+) -> Columns:
+    """A heavy ball on x^2 / 2 with noisy gradients."""
+    draw, x, velocity, made = np.random.default_rng(seed), start, 0.0, []
+    for step in range(rows):
+        slope = x + noise * draw.normal()
+        made.append((step, x, x * x / 2 + 0.1, slope, rate))
+        velocity = momentum * velocity + sign * slope
+        x -= rate * velocity
+    return table(made, "step", "x", "loss", "grad", "lr")
+
+
+FEW, ALL = ("step", "x", "loss"), ("step", "x", "loss", "grad", "lr")
+
+
+@pytest.mark.parametrize("columns", [FEW, ALL])
+@pytest.mark.parametrize("momentum", [0.98, 0.99, 0.995])
+@pytest.mark.parametrize("rate", [0.01, 0.1])
+def test_smooth_swings_arrive_after_the_steps_that_are_named(
+    columns: tuple[str, ...], momentum: float, rate: float
+) -> None:
+    log = only(heavy_ball(rate, momentum), *columns)
+    found = gd.explain(log, target=0.0)
+    assert found.verdict == "step_too_small"
+    words = found.headline.split()
+    more, less = int(words[words.index("more") - 1]), float(words[words.index("less") - 1][:-1])
+    # The eigenvalues of a heavy ball have the modulus sqrt(momentum) and the phase arccos.
+    turn = math.acos((1 + momentum - rate) / (2 * math.sqrt(momentum)))
+    assert less == pytest.approx(100 * (1 - momentum ** (math.pi / turn / 2)), rel=0.15)
+    longer = np.abs(heavy_ball(rate, momentum, 300 + 3 * more)["x"])
+    # To within 1% of the logged values' range, with one digit of the number.
+    near = 0.01 * float(np.ptp(log["x"]))
+    last = int(np.flatnonzero(longer > near)[-1])
+    assert 300 + more / 2 < last < 300 + 2 * more
+    alone = gd.explain(log)
+    assert alone.verdict == "healthy"
+    assert "swings about" in alone.headline
+
+
+@pytest.mark.parametrize("columns", [FEW, ALL])
+@pytest.mark.parametrize("start", [0.0, 0.02])
+@pytest.mark.parametrize(("rate", "momentum"), [(0.1, 0.0), (0.5, 0.0), (0.01, 0.9), (0.01, 0.98)])
+def test_noise_about_the_target_is_no_swing(
+    columns: tuple[str, ...], start: float, rate: float, momentum: float
+) -> None:
+    verdicts = [
+        gd.explain(
+            only(heavy_ball(rate, momentum, start=start, noise=0.3, seed=seed), *columns),
+            target=0.0,
+        ).verdict
+        for seed in range(12)
+    ]
+    # By chance the last third may lie on one side, or a line leave little.
+    assert verdicts.count("healthy") >= 11
+
+
+def test_steps_along_the_gradient_are_of_the_wrong_sign() -> None:
+    wave: dict[str, list[float]] = {"x": [], "loss": [], "grad": []}
+    draw, x = np.random.default_rng(0), 0.5
+    for _ in range(300):
+        slope = math.sin(2 * x) + 0.3 * draw.normal()
+        for name, value in (("x", x), ("loss", math.sin(x) ** 2), ("grad", slope)):
+            wave[name].append(value)
+        x += 0.1 * slope
+    found = gd.explain(wave, target=0.0, period=math.pi)
+    assert found.verdict == "wrong_gradient"
+    assert "along the logged gradient" in found.headline
+    right = gd.explain(heavy_ball(0.1, 0.0, noise=0.3), target=0.0)
+    assert right.verdict == "healthy"
+
+
+def test_a_rate_is_not_raised_where_rows_hide_every_other_step() -> None:
+    # With lr x curvature 1.99 every step leads across, and two of them 2% nearer.
+    log = {name: column[::2] for name, column in heavy_ball(1.99, 0.0, 200).items()}
+    found = gd.explain(log, target=0.0)
+    assert found.verdict == "step_too_small"
+    assert "Before the rate is raised, log every step" in found.headline
+
+
+def test_what_settles_while_its_loss_is_noisy_has_had_its_gradient() -> None:
+    x = 0.5 ** np.arange(300.0)
+    found = gd.explain(
+        {"x": x, "loss": x * x / 2 + 0.5 * np.random.default_rng(0).normal(size=300)}
+    )
+    assert found.verdict == "inconclusive"
+    assert "x settled at" in found.headline
