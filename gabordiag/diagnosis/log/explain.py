@@ -51,7 +51,7 @@ GROWING = 2
 RESTING = 0.01
 CLIMB_ROWS = 5
 # Secants of a cycle just beyond the bound are a little below it.
-NEAR_BOUND = 0.95 * PLAIN_LIMIT
+NEAR_BOUND = 0.95
 HOVERING = 0.15
 OUTLYING = 10
 SAWTOOTH_RISES = 0.35
@@ -575,11 +575,16 @@ class _Judge(LogRun):
     def _smaller_rate(self, evidence: Mapping[str, Any] | None = None) -> str:
         """The end of a sentence: the curvature where it is the reason, and the rate to try."""
         product = (evidence or {}).get("lr_times_curvature", math.nan)
-        words = f", lr x curvature {product:.3g} where plain descent needs less than "
-        words = f"{words}{PLAIN_LIMIT:g}" if NEAR_BOUND <= product < math.inf else ""
+        # Rounded, what is beyond the bound may be the bound.
+        words = f", lr x curvature {product:.3g}, about what plain descent is stable up to"
+        if product > PLAIN_LIMIT / NEAR_BOUND:
+            words = f", lr x curvature {product:.3g} where plain descent needs less than "
+            words += f"{PLAIN_LIMIT:g}"
+        words = words if NEAR_BOUND <= product / PLAIN_LIMIT < math.inf else ""
+        where = "the lowest minimum" if self.target is None else "the target"
         return (
             f"{words}: a smaller learning rate, try {self.rate()}, ends this; whether it then "
-            "finds the target depends on the start."
+            f"finds {where} depends on the start."
         )
 
     def _swinging(self) -> Explanation | None:

@@ -248,6 +248,12 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
             f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
             "symmetry, which leads into a saddle: start them apart"
         )
+    slopes = {n: columns[f"grad_{n}"] for n in alike if f"grad_{n}" in columns and n != value}
+    notes += [
+        f"{name} never moves although its gradient arrives: the optimizer does not hold it"
+        for name, slope in slopes.items()
+        if _is_constant(columns[name]) and np.nan_to_num(slope).any()
+    ]
     notes += [f"two columns or more are named {n}; the first is used" for n in table.repeated]
     if table.skipped:
         lines = counted(table.skipped, "line was", "lines were")

@@ -487,3 +487,11 @@ def test_what_settles_while_its_loss_is_noisy_has_had_its_gradient() -> None:
     )
     assert found.verdict == "inconclusive"
     assert "x settled at" in found.headline
+
+
+def test_what_stands_still_beside_a_descent_is_noted() -> None:
+    x, gone = 0.9 ** T[:200], np.full(200, 0.5)
+    log = {"step": T[:200], "a": x, "b": gone, "loss": x * x, "grad_a": 2 * x}
+    assert not [note for note in gd.explain(log | {"grad_b": 0 * gone}).notes if "never" in note]
+    (note,) = [note for note in gd.explain(log | {"grad_b": gone}).notes if "never" in note]
+    assert note.startswith("b never moves although its gradient arrives")
