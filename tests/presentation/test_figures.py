@@ -814,10 +814,10 @@ def test_the_rates_that_matter_are_drawn_in_words(made: Made, drawn: Any) -> Non
     result = made.basins.to_dict()
     words = words_in(drawn["basins"])
     escape, hold = show_number(result["escape_lr"]), show_number(result["hold_lr"])
-    assert f"smallest scanned learning rate that leaves the start's basin: {escape}" in words
-    assert f"largest stable scanned learning rate in the target's basin: {hold}" in words
+    assert f"leaves the start's basin from {escape} on" in words
+    assert f"stable at the target up to {hold}" in words
     # L'' = cos v - 2 cos(2 v) = 3/2 at 60 degrees.
-    assert "stability bound 2/L″ of the target: 1.33" in words
+    assert "theory, 2/L″: 1.33" in words
     heights = [line.get_ydata()[0] for line in drawn["basins"].axes[2].lines]
     for rate in (result["escape_lr"], result["hold_lr"], 4 / 3):
         assert any(abs(height / rate - 1) < 1e-9 for height in heights)
@@ -865,11 +865,11 @@ def test_the_bound_that_is_drawn_is_the_optimizers_own(
 ) -> None:
     settings = OptimizerSettings(lr=0.1, steps=40, **how)
     basins = run_basins(Valleys(), settings, np.geomspace(0.01, 4, 9), np.linspace(-3, 3, 5))
-    drawn = [line for line in rate_lines(basins) if "stability bound" in line.words]
+    drawn = [line for line in rate_lines(basins) if "theory" in line.words]
     if formula is None:
         assert not drawn
     else:
-        assert drawn[0].words.startswith(f"stability bound {formula} of the target")
+        assert drawn[0].words.startswith(f"theory, {formula}: ")
         assert drawn[0].lr == pytest.approx(bound)
     if how.get("nesterov"):
         assert setting_words(basins.settings) == "sgd, momentum 0.5, Nesterov, 40 steps"

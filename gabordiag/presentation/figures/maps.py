@@ -6,9 +6,10 @@ column of the start, too thin to be seen in the map, is drawn again beside it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,8 @@ from gabordiag.wording import show_number
 _PURE = 0.95
 # Inches that a letter and a line of the words in the map take.
 _LETTER, _LINE = 0.10, 0.20
+# Inches between a line and its label.
+_APART = 0.04
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,6 @@ class RateLine:
 
     lr: float
     words: str
-    above: bool
     spans: list[tuple[float, float]]
     dash: str
 
@@ -184,14 +186,12 @@ def rate_lines(basins: Basins) -> list[RateLine]:
         bound, formula = theory.bound, theory.entry.formula
     low, high = basins.lrs[[0, -1]].tolist()
     named = (
-        (windows.escape_lr, phrases.ESCAPE_RATE, own_spans, "-"),
-        (windows.hold_lr, phrases.stable_rate(name), goal_spans, "-"),
-        (bound, f"stability bound {formula} of the {name}", goal_spans, "--"),
+        (windows.escape_lr, "leaves the start's basin from {} on", own_spans, "-"),
+        (windows.hold_lr, f"stable at the {name} up to {{}}", goal_spans, "-"),
+        (bound, f"theory, {formula}: {{}}", goal_spans, "--"),
     )
-    # Of two that lie close together each is written on its own side.
-    held = max((lr for lr in (windows.hold_lr, bound) if lr is not None), default=0.0)
     return [
-        RateLine(lr, f"{words}: {show_number(lr)}", lr >= held, spans, dash)
+        RateLine(lr, words.format(show_number(lr)), spans, dash)
         for lr, words, spans, dash in named
         if lr is not None and low <= lr <= high
     ]
@@ -203,16 +203,54 @@ def write_map_labels(ax: Axes, basins: Basins) -> None:
     extent = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
     left, right = axis.limits
     box = {"boxstyle": "round,pad=0.18", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
+    to_axes, boxes = ax.transData + ax.transAxes.inverted(), []
     for line in lines:
         # In the middle of its basin, or as near as the axes' ends allow.
         low, high = max(line.spans, key=lambda span: span[1] - span[0], default=axis.limits)
-        share = ((low + high) / 2 - left) / (right - left)
-        half = min(0.42 * _LETTER * (len(line.words) + 2) / extent.width, 0.5)
-        at = (left + (right - left) * min(max(share, half), 1 - half), line.lr)
-        look: dict[str, Any] = {"ha": "center", "va": "bottom" if line.above else "top"}
+        ends = to_axes.transform([(low, line.lr), (high, line.lr)])
+        half = min(0.36 * _LETTER * (len(line.words) + 2) / extent.width, 0.5)
+        middle = min(max(float(ends[:, 0].mean()), half), 1 - half)
+        boxes.append(_Label(middle, half, float(ends[0, 1]) * extent.height, ends[:, 0].tolist()))
+    for line, label, up in zip(lines, boxes, _sides(boxes, extent.height), strict=True):
+        look: dict[str, Any] = {"ha": "center", "va": "bottom" if up else "top"}
         look |= {"color": INK, "path_effects": [], "zorder": 6}
-        style.write(ax, line.words, at, (0, 5 if line.above else -5), bbox=box, **look)
+        at = left + (right - left) * label.middle, line.lr
+        style.write(ax, line.words, at, (0, 5 if up else -5), bbox=box, **look)
     _name_regions(ax, axis, basins, [line.lr for line in lines], extent.size)
+
+
+class _Label(NamedTuple):
+    """The words of a line: middle and half width in axes' widths, height of the line in inches."""
+
+    middle: float
+    half: float
+    height: float
+    basin: Sequence[float]
+
+    def meets(self, left: float, right: float) -> bool:
+        return self.middle - self.half < right and left < self.middle + self.half
+
+
+def _sides(labels: Sequence[_Label], top: float) -> tuple[bool, ...]:
+    """Returns which labels go above their lines, so that they cover least of the others."""
+
+    def covered(sides: tuple[bool, ...]) -> float:
+        lows = [
+            label.height + (_APART if up else -_APART - _LINE)
+            for label, up in zip(labels, sides, strict=True)
+        ]
+        total = 0.1 * sides.count(False)
+        for (i, one), (j, other) in itertools.permutations(enumerate(labels), 2):
+            if lows[i] < other.height < lows[i] + _LINE:
+                # A line is heavy across its basin.
+                total += 3.0 if one.meets(*other.basin) else 1.0
+            is_over = abs(lows[i] - lows[j]) < _LINE
+            total += 4.0 * (
+                is_over and one.meets(other.middle - other.half, other.middle + other.half)
+            )
+        return total + 5.0 * sum(low < 0 or low + _LINE > top for low in lows)
+
+    return min(itertools.product((True, False), repeat=len(labels)), key=covered)
 
 
 def _name_regions(

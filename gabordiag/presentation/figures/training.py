@@ -165,7 +165,7 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
             ax.plot(scale * value, height, mark, color=color, label=place, **look)
     if element["goal"] is not None:
         look = {"color": colors.TARGET_COLOR, "linewidth": 1.2, "linestyle": ":"}
-        ax.axvline(scale * element["goal"], label="lowest minimum", **look)
+        ax.axvline(scale * element["goal"], label="where it should be", **look)
     ParameterAxis.of(parameter, (float(values.min()), float(values.max()))).set_up(ax)
     ax.xaxis.label.set_fontsize(9)
     ax.set_title(spoken(element["verdict"]), fontsize=9, color=colors.JUMP_COLOR)
