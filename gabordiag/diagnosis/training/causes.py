@@ -584,8 +584,8 @@ def _carried_along(element: Measured) -> Judgement | None:
         # It does not stand at it.
         return None
     ends = element.show(float(before.mean())), element.show(float(last.mean()))
-    why = "it moves on with its line's minimum, as the rest of the model learns: from "
-    why += f"{ends[0]} to {ends[1]} within {part} steps, and the loss still falls"
+    why = "its line's minimum moves on as the rest of the model learns, and it follows: from a "
+    why += f"mean of {ends[0]} to {ends[1]} within {part} steps; the loss still falls"
     factor = 2.0
     evidence = {"drift": drift, "within_steps": part, "factor": factor, "still_falls": True}
     return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)

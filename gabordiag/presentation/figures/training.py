@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gabordiag.presentation import colors
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.sheets import name_panels
-from gabordiag.presentation.figures.style import legend_beside, log_losses, new_figure, write
+from gabordiag.presentation.figures.style import legend_beside, log_losses, new_figure
 from gabordiag.presentation.phrases import Json, parameter_of
 from gabordiag.results import View
 from gabordiag.wording import spoken
@@ -137,10 +138,9 @@ def lines_figure(view: View) -> Figure:
             ax.set_axis_off()
         for number, (ax, index) in enumerate(zip(grid.flat, indices, strict=False)):
             ax.set_label(f"line-{number}")
-            _draw_line(ax, view, index)
+            entries = _draw_line(ax, view, index)
             ax.set_ylabel("" if number % columns else "loss", fontsize=9)
         look: dict[str, Any] = {"ncols": 5 if columns > 1 else 3, "fontsize": 8}
-        entries = grid.flat[0].get_legend_handles_labels()
         figure.legend(*entries, loc="outside lower center", **look)
         failing = sum(element["verdict"] != "healthy" for element in view.result["elements"])
         few = f", {len(indices)} of {failing} that fail" if len(indices) < failing else ""
@@ -148,21 +148,26 @@ def lines_figure(view: View) -> Figure:
     return figure
 
 
-def _draw_line(ax: Axes, view: View, index: int) -> None:
+def _draw_line(ax: Axes, view: View, index: int) -> list[Any]:
     element, data = view.result["elements"][index], view.data["lines.npz"]
     parameter = parameter_of(element)
     scale = parameter.scale
-    for kind, style, color, words, mark, place in (
-        ("start", "--", colors.FAINT, "before the training", "s", "its start"),
-        ("final", "-", colors.RUN_STYLES[0][0], "after it", "o", "its end"),
+    # Each on a scale of its own: the shape counts, and a training lowers the loss by much.
+    before = ax.twinx()
+    before.tick_params(labelsize=7, colors=colors.FAINT)
+    before.grid(False)
+    for on, kind, style, color, words, mark, place in (
+        (before, "start", "--", colors.FAINT, "before the training (right)", "s", "its start"),
+        (ax, "final", "-", colors.RUN_STYLES[0][0], "after it (left)", "o", "its end"),
     ):
         values, losses = data[f"{kind}-value-{index}"], data[f"{kind}-loss-{index}"]
-        ax.plot(scale * values, losses, style, color=color, linewidth=1.4, label=words)
+        on.plot(scale * values, losses, style, color=color, linewidth=1.4, label=words)
         value = element[kind]
         if value is not None:
             height = np.interp(value, values, losses)
             look: dict[str, Any] = {"markeredgecolor": "white", "markersize": 8, "zorder": 5}
-            ax.plot(scale * value, height, mark, color=color, label=place, **look)
+            on.plot(scale * value, height, mark, color=color, label=place, **look)
+        on.margins(y=0.15)
     if element["goal"] is not None:
         look = {"color": colors.TARGET_COLOR, "linewidth": 1.2, "linestyle": ":"}
         ax.axvline(scale * element["goal"], label="where it should be", **look)
@@ -170,7 +175,10 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
     ax.xaxis.label.set_fontsize(9)
     ax.set_title(spoken(element["verdict"]), fontsize=9, color=colors.JUMP_COLOR)
     ax.tick_params(labelsize=8)
-    ax.margins(y=0.15)
+    # The run's end is drawn over its start.
+    ax.set(zorder=before.get_zorder() + 1, frame_on=False)
+    handles = [handle for axes in (before, ax) for handle in axes.get_legend_handles_labels()[0]]
+    return [handles, [str(handle.get_label()) for handle in handles]]
 
 
 def gradients_figure(view: View) -> Figure:
@@ -195,7 +203,10 @@ def gradients_figure(view: View) -> Figure:
 
 
 def draw_shares(ax: Axes, view: View) -> None:
-    """Draws the share of the gradient's length of each watched parameter, and the largest other."""
+    """Draws the lengths of watched parameters' gradients, and of the largest others.
+
+    Each is a share of the whole gradient's; their squares add up to 1.
+    """
     sizes = dict(view.data["gradients.npz"])
     total = sizes.pop("total")
     watched = {element["tensor"]: element["parameter"] for element in view.result["elements"]}
@@ -204,25 +215,18 @@ def draw_shares(ax: Axes, view: View) -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = {name: _smoothed(sizes[name] / total) for name in shown if name in sizes}
     for index, (name, share) in enumerate(shares.items()):
-        look: dict[str, Any] = {"linestyle": ":", "linewidth": 1.0}
-        look["color"] = colors.OUTCOME_COLORS["frozen"]
-        if name in watched:
-            color, style, _ = colors.RUN_STYLES[index % len(colors.RUN_STYLES)]
-            look = {"linestyle": style, "linewidth": 1.6, "color": color}
-        first_other = "largest others, not watched" if [name] == others[:1] else None
-        ax.plot(np.where(share > 0, share, np.nan), label=watched.get(name, first_other), **look)
+        color, style, _ = colors.RUN_STYLES[index % len(colors.RUN_STYLES)]
+        look: dict[str, Any] = {"linestyle": style, "linewidth": 1.6, "label": watched.get(name)}
         if name not in watched:
-            write(
-                ax,
-                name,
-                (len(share) - 1, share[-1]),
-                (0, 2 - 9 * (index % 2)),
-                ha="right",
-                fontsize=7,
-            )
+            look = {"linestyle": ":", "linewidth": 1.2, "label": f"{name} (not watched)"}
+        ax.plot(np.where(share > 0, share, np.nan), color=color, **look)
     if any((share > 0).any() for share in shares.values()):
-        log_losses(ax)
-    ax.set(xlabel="step", ylabel="share of the gradient")
+        ax.set_yscale("log")
+        # Mostly within one decade or two.
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set(xlabel="step", ylabel="length, of the whole\ngradient's")
     legend_beside(ax)
 
 
