@@ -515,12 +515,14 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
     text = f"{title}, step {jump.step}: {who} stood at {place} with loss {jump.loss_before:.3g}"
     if is_one:
         text += f"; the gradient there was {gradient:.3g}"
+    limit = curvature_limit(facts.settings)
     if product is not None and math.isfinite(product):
-        text += f", lr x curvature {product:.3g}"
-        limit = curvature_limit(facts.settings)
-        # Where the loss bends downwards nothing settles at any rate.
-        if product > 0 and limit is not None:
-            text += f" (stability needs less than {limit:.3g})"
+        if limit is None or product <= 0:
+            # Where the loss bends downwards nothing settles at any rate.
+            text += f", lr x curvature {product:.3g}"
+        elif product > limit:
+            # Below it the curvature is not to blame: beside a kink, say.
+            text += f", lr x curvature {product:.3g} (stability needs less than {limit:.3g})"
     if facts.landscape is None:
         return f"{text}. The step put it at {space.show(landed)}, loss {jump.loss_after:.3g}."
     step, shown = float(jump.end[0] - jump.start[0]), parameter.show
