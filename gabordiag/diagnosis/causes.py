@@ -290,7 +290,8 @@ def flat_start(facts: Facts) -> Finding:
     stuck = facts.run.outcome in ("plateau", "frozen", "unfinished")
     # A run that has left is not held up by its start.
     halfway = np.abs(values[len(values) // 2] - facts.start) / space.tolerance
-    if not (stuck and flat and share <= FLAT_SLOPE and float(halfway.max()) <= NUDGE):
+    is_left = float(halfway.max()) > NUDGE
+    if not (stuck and flat and share <= FLAT_SLOPE) or is_left or _starts_on_floor(facts):
         text = f"the gradient at the start is {share:.2g} of the steepest"
         return _absent("flat_start", text, evidence)
     nudges = np.diag(NUDGE * space.tolerance)
@@ -300,6 +301,15 @@ def flat_start(facts: Facts) -> Finding:
     text = f"at the start {here} the gradient is {slope_words}, {share:.1g} of the steepest: "
     text += "a maximum, an inflection or a plateau, which a descent hardly leaves"
     return _present("flat_start", text, evidence, trial, f"Start at {space.show(trial.start)}.")
+
+
+def _starts_on_floor(facts: Facts) -> bool:
+    """Whether the start is as good as at the bottom of the target's basin, of an x^4 say."""
+    target = facts.target_basin
+    if target is None or not facts.starts_in_target_basin:
+        return False
+    above = float(facts.run.trajectory.landscape_losses[0]) - target.loss
+    return above <= UNREACHABLE * facts.bench.height
 
 
 def _numbers(facts: Facts, values: FloatArray, form: str) -> str:
@@ -367,7 +377,8 @@ def step_too_small(facts: Facts) -> Finding:
     evidence: dict[str, Any] = {"lr": settings.lr, "steps": settings.steps}
     rounded = _rounded_away(facts)
     swings = facts.run.outcome == "erratic" and facts.longer is not None
-    if facts.run.outcome != "unfinished" and rounded is None and not swings:
+    is_level = facts.run.outcome == "plateau" and _starts_on_floor(facts)
+    if facts.run.outcome != "unfinished" and rounded is None and not (swings or is_level):
         text = "the run has stopped descending, so its steps are not too small"
         return _absent("step_too_small", text, evidence)
     if facts.flips:

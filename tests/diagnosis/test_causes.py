@@ -334,3 +334,15 @@ def test_a_probability_that_torch_limits_is_named() -> None:
     assert found.verdict == "wrong_gradient"
     assert "binary_cross_entropy_with_logits" in found.headline
     assert gd.diagnose(right, **how, steps=300).verdict == "healthy"
+
+
+def test_the_level_floor_of_a_quartic_is_no_flat_start() -> None:
+    # From 0.05 the slope 4 x^3 is 5e-4, of 32 at the range's end: dx/dt = -4 x^3 takes x to 0.02
+    # at t = (1 / 0.02^2 - 1 / 0.05^2) / 8 = 262, some 26,000 steps of 0.01.
+    found = gd.diagnose(lambda x: x**4, range=(-2, 2), start=0.05, target=0.0, lr=0.01, steps=500)
+    assert found.verdict == "step_too_small"
+    top = gd.diagnose(
+        lambda x: -(x**4) + x**6 / 6, range=(-3, 3), start=0.01, target=2.0, lr=0.01, steps=100
+    )
+    # At a level maximum it is one.
+    assert top.verdict == "flat_start"
