@@ -519,12 +519,19 @@ def wrong_basin(facts: Facts) -> Finding:
 
 
 def _astray(facts: Facts) -> tuple[dict[str, Any] | None, str]:
-    run, space = facts.run, facts.space
-    if run.minimum is None or run.outcome != "local_minimum":
+    run, space, goal = facts.run, facts.space, facts.bench.goal
+    if run.minimum is None or run.outcome != "local_minimum" or goal is None:
         return None, "the run did not settle at another minimum"
-    loss, where = float(_losses(facts, run.minimum)[0]), space.show(run.minimum)
-    evidence = {"minimum": space.named(run.minimum), "minimum_loss": loss}
-    return evidence, f"the run settled at another minimum, {where} (loss {loss:.4g})"
+    (loss, at_target), where = _losses(facts, run.minimum, goal), space.show(run.minimum)
+    evidence = {"minimum": space.named(run.minimum), "minimum_loss": float(loss)}
+    as_low = _as_low(facts, loss, at_target)
+    return evidence, f"the run settled at another minimum, {where} (loss {loss:.4g}{as_low})"
+
+
+def _as_low(facts: Facts, loss: float, at_target: float) -> str:
+    # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
+    is_twin = loss <= at_target + SAME_LOSS * facts.bench.height
+    return f", as low as {facts.goal_name}'s" if is_twin else ""
 
 
 def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
@@ -545,9 +552,7 @@ def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
         text = f"from {start} descent leads to no minimum of the range"
         return evidence, text
     apart = np.abs(facts.space.offsets(facts.start, np.array([own.value])))
-    # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
-    is_twin = own.loss <= target.loss + SAME_LOSS * facts.bench.height
-    as_low = f", as low as {facts.goal_name}'s" if is_twin else ""
+    as_low = _as_low(facts, own.loss, target.loss)
     there = f"a minimum at {show(own.value)} (loss {own.loss:.4g}{as_low})"
     stays = f"in whose basin{_span(facts, own)} descent stays"
     return evidence, f"{start} lies {show(apart)} from {there}, {stays}"

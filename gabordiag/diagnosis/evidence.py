@@ -997,8 +997,10 @@ class Facts:
 
     @property
     def hold_lr(self) -> float | None:
-        """What the target's basin holds, of the scanned rates."""
-        return None if self.windows is None else self.windows.hold_lr
+        """What the target's basin holds: of several parameters in theory, else as scanned."""
+        bound = self.bench.bound(self.settings) if isinstance(self.bench, SpaceBench) else None
+        scanned = None if self.windows is None else self.windows.hold_lr
+        return scanned if bound is None else bound
 
     @cached_property
     def target_basin(self) -> CriticalPoint | None:

@@ -375,3 +375,24 @@ def test_without_its_root_a_loss_of_several_has_a_slope_at_zero() -> None:
     )
     assert found.verdict == "kink"
     assert next(remedy for remedy in found.remedies if remedy.name == "mse_loss").works
+
+
+def test_a_twin_of_the_target_is_as_low() -> None:
+    # Wells at (-1, 0) and (1, 0), both 0 deep; the second is the target.
+    def wells(v: Tensor) -> Tensor:
+        return (v[0] ** 2 - 1) ** 2 + v[1] ** 2
+
+    about: dict[str, Any] = {"range": (-2, 2), "start": (-0.5, 0.5), "target": (1.0, 0.0)}
+    found = gd.diagnose(wells, lr=0.05, steps=200, **about)
+    assert found.verdict == "wrong_basin"
+    assert "as low as the target's" in found.headline
+
+
+def test_the_stable_rate_of_several_is_the_bound() -> None:
+    # 2 / L'' = 1 along v[0].
+    found = gd.diagnose(
+        lambda v: v[0] ** 2 + 0.5 * v[1] ** 2, lr=1.2, steps=200,
+        range=(-2, 2), start=(1.0, 1.0), target=(0.0, 0.0),
+    )  # fmt: skip
+    assert found.verdict == "step_too_large"
+    assert "The rate 1.2 is 1.2 times 1, up to which" in found.headline
