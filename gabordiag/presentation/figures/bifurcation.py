@@ -112,16 +112,16 @@ def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Li
         row = next((i for i, end in enumerate(ends) if middle - half > end), len(ends))
         ends[row : row + 1] = [middle + half]
         write_above(ax, words, low * (high / low) ** middle, row, ha="center", color=color)
-    label = (
-        "stability bound: above it the\nminimum is unstable (L″: second\nderivative of the loss)"
-    )
+    label = "stability bound: above\nit no run settles there"
+    if any("L″" in theory.entry.formula for theory, _ in bounds):
+        label += "\n(L″: second derivative\nof the loss)"
     return [entry(label, color=INK, linestyle="--")] if bounds else []
 
 
 def _draw_bands(ax: Axes, diagram: Bifurcation) -> list[Patch]:
     has_exponent = np.isfinite(diagram.lyapunov).any()
     words = {
-        "settled": "converges",
+        "settled": "settled",
         "cycle": "repeats a cycle",
         "chaos": "chaos: no period,\nexponent above 0",
         "other": "neither: no period,\nexponent not above 0" if has_exponent else "no period found",
