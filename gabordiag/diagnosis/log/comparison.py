@@ -39,7 +39,7 @@ _ADVICE = {
     "loss, and give the parameter to the optimizer.",
     "reversed": "Give the loss, not its negative, to backward(), and check the derivative's sign.",
     "summed": "Call optimizer.zero_grad() before every backward().",
-    "wrong_gradient": "Correct the derivative, or leave it to autograd.",
+    "wrong_gradient": "Correct the derivative, or leave it to autograd; clipping changes it, too.",
     "target_unreachable": "Give the parameter a group of its own in the optimizer, with "
     "weight_decay=0.",
     "nondeterministic": "Let the rate decay, or take larger batches: the noise keeps the run from "
@@ -105,25 +105,30 @@ class _Compared:
         """Returns what is found; the first that explains the steps counts."""
         if not self._can_be_compared():
             return Comparison()
-        made, is_at_rest = self.made(), not self.moves.any()
-        if self._is_nothing(self.moves - made) and not is_at_rest:
-            return Comparison() if self.is_same_loss else Comparison(self._every_loss())
-        own = self._factor(made)
-        for found in (self._nothing(made), self._other_gradient(made), self._weight_decay()):
-            if found is not None:
-                return Comparison(None if self.is_same_loss else self._every_loss(), finding=found)
+        made = self.made()
+        losses = None if self.is_same_loss else self._every_loss()
+        if not self.moves.any():
+            return Comparison(losses, finding=self._nothing(made))
+        if self._is_nothing(self.moves - made):
+            return Comparison(losses)
+        found = self._other_gradient(made) or self._weight_decay()
+        if found is not None:
+            return Comparison(losses, finding=found)
         if self.is_noise and self._is_own_rate(made):
-            return Comparison(self._every_loss(), is_noisy=True, finding=self._noise())
-        raise self._refusal(own)
+            return Comparison(losses, is_noisy=True, finding=self._noise())
+        raise self._refusal(self._factor(made))
 
     def _can_be_compared(self) -> bool:
-        steps = self.logs[0].steps[-len(self.path) :]
+        steps, how = self.logs[0].steps, self.settings
         known = np.isfinite(self.losses).all() and np.isfinite(self.slopes).all()
+        # Moments of steps that were not logged are not known.
+        is_whole = len(steps) == len(self.path) and steps[0] <= 1
         # A loss that is random itself has no steps to compare with.
         return bool(
             known
-            and self.settings.is_elementwise
-            and (np.diff(steps) == 1).all()
+            and how.is_elementwise
+            and (is_whole or (how.optimizer == "sgd" and not how.momentum))
+            and (np.diff(steps[-len(self.path) :]) == 1).all()
             and np.abs(self.objective.loss_at(self.places) - self.losses).max() <= self.rounding
         )
 
@@ -221,7 +226,7 @@ class _Compared:
         asked = np.abs(made)
         # Single steps may be rounded away, and all together be less than is printed.
         is_seen = (asked.max(axis=0) > self.last) & (asked.sum(axis=0) > self.printed)
-        if self.moves.any() or not is_seen.any():
+        if not is_seen.any():
             return None
         slope = float(np.abs(self.slopes).max())
         text = f"in the log nothing moves, although the gradient of this loss is {slope:.3g} "

@@ -192,3 +192,19 @@ def test_two_parameters_and_a_hand_written_derivative() -> None:
     # v[1] grows by 1.05 a step: the last row is 1.05^59 / 2 out.
     last = 0.5 * 1.05**59
     assert f"it is {-last:.3g} instead of {6 * last:.3g}" in found.headline
+
+
+def test_what_stands_on_a_maximum_is_not_said_to_climb() -> None:
+    # The wave is highest a quarter turn from its minimum: nothing moves, and nothing should.
+    top = GOAL + math.pi / 2 - math.pi
+    log = {"step": np.arange(60), "value": np.full(60, top), "loss": np.ones(60)}
+    found = diagnosed(log)
+    assert found.verdict == "flat_start"
+
+
+def test_moments_of_steps_that_were_not_logged_are_not_asked_for() -> None:
+    adam = trained(partial(torch.optim.Adam, lr=0.05))
+    late = {name: column[5:] for name, column in adam.items()}
+    assert diagnosed(late, 0.05, optimizer="adam").verdict == "healthy"
+    plain = {name: column[5:] for name, column in trained(sign=-1).items()}
+    assert diagnosed(plain).verdict == "wrong_gradient"
