@@ -58,6 +58,7 @@ SAWTOOTH_RISES = 0.35
 # From some hundred classes on the logarithms lie closer than noise.
 GUESSING, MOST_CLASSES = 2e-3, 5.0
 SAME_ANGLE = 0.01
+BESIDE = 0.05
 DECAYED = 0.1
 ROUNDINGS = 4
 SUMMED, CHANGING = 0.5, 3
@@ -736,10 +737,17 @@ class _Judge(LogRun):
         way = float(np.abs(self.parameter.offset(self.values, self.target)).max())
         # How much lower a parabola about the target would be there.
         lower = (self.levels[0] - last) * (away / way) ** 2
-        if away <= HOVERING * way and lower <= CLEAR * self.noise:
+        slopes = self.log.gradients
+        is_noisy = slopes is not None and self.disorder(np.nan_to_num(slopes)) > NEUMANN
+        if away <= HOVERING * way and (is_noisy or lower <= CLEAR * self.noise):
             text = f"Healthy but for noise: it ended {self.parameter.show(away)} from the target, "
-            text += "nearer than the noise of the loss can distinguish."
+            text += "nearer than the noise can distinguish."
             return self._result("healthy", text)
+        if away <= BESIDE * way:
+            text = f"It settled {self.parameter.show(away)} beside the target, at loss {last:.3g}, "
+            text += "and not at it: the loss may be lowest there, or noise, a bound or a rate that "
+            text += "has decayed left it there. Check the target, and what the loss is compared "
+            return self._result("inconclusive", f"{text}with.")
         cure = "Start nearer to the target, or search the range first (`gabordiag sweep`)."
         text = f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
         decayed = " or the rate decayed" if self.log.lrs is None or self._has_decayed else ""

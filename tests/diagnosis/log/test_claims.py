@@ -495,3 +495,27 @@ def test_what_stands_still_beside_a_descent_is_noted() -> None:
     assert not [note for note in gd.explain(log | {"grad_b": 0 * gone}).notes if "never" in note]
     (note,) = [note for note in gd.explain(log | {"grad_b": gone}).notes if "never" in note]
     assert note.startswith("b never moves although its gradient arrives")
+
+
+@pytest.mark.parametrize("columns", [FEW, ALL])
+def test_what_settles_beside_the_target_is_in_no_other_basin(columns: tuple[str, ...]) -> None:
+    # (x^2 - 1)^2 + x / 10 is lowest near 1 at 0.9873: 4 x (x^2 - 1) + 1/10 = 0.
+    x, rows = 1.5, []
+    for step in range(300):
+        slope = 4 * x * (x * x - 1) + 0.1
+        rows.append((step, x, (x * x - 1) ** 2 + x / 10, slope, 0.1))
+        x -= 0.1 * slope
+    found = gd.explain(only(table(rows, *ALL), *columns), target=1.0)
+    assert found.verdict == "inconclusive"
+    assert "settled 0.01274 beside the target" in found.headline
+
+
+def test_where_noise_left_a_run_whose_rate_decayed_is_no_other_basin() -> None:
+    draw, x, rows = np.random.default_rng(0), 2.0, []
+    for step in range(300):
+        rate = 0.05 * (1 + math.cos(math.pi * step / 300))
+        slope = x + draw.normal()
+        rows.append((step, x, x * x / 2 + 0.3, slope, rate))
+        x -= rate * slope
+    assert gd.explain(table(rows, *ALL), target=0.0).verdict == "healthy"
+    assert gd.explain(only(table(rows, *ALL), *FEW), target=0.0).verdict != "wrong_basin"
