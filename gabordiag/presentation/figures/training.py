@@ -136,19 +136,21 @@ def lines_figure(view: View) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         for ax in list(grid.flat)[len(indices) :]:
             ax.set_axis_off()
+        entries: dict[str, Any] = {}
         for number, (ax, index) in enumerate(zip(grid.flat, indices, strict=False)):
             ax.set_label(f"line-{number}")
-            entries = _draw_line(ax, view, index)
+            entries |= _draw_line(ax, view, index)
             ax.set_ylabel("" if number % columns else "loss", fontsize=9)
         look: dict[str, Any] = {"ncols": 5 if columns > 1 else 3, "fontsize": 8}
-        figure.legend(*entries, loc="outside lower center", **look)
+        figure.legend(entries.values(), entries, loc="outside lower center", **look)
         failing = sum(element["verdict"] != "healthy" for element in view.result["elements"])
         few = f", {len(indices)} of {failing} that fail" if len(indices) < failing else ""
         figure.suptitle(f"The loss along one element, everything else frozen{few}")
     return figure
 
 
-def _draw_line(ax: Axes, view: View, index: int) -> list[Any]:
+def _draw_line(ax: Axes, view: View, index: int) -> dict[str, Any]:
+    """Draws one element's two lines; returns what stands for what, by its words."""
     element, data = view.result["elements"][index], view.data["lines.npz"]
     parameter = parameter_of(element)
     scale = parameter.scale
@@ -178,7 +180,7 @@ def _draw_line(ax: Axes, view: View, index: int) -> list[Any]:
     # The run's end is drawn over its start.
     ax.set(zorder=before.get_zorder() + 1, frame_on=False)
     handles = [handle for axes in (before, ax) for handle in axes.get_legend_handles_labels()[0]]
-    return [handles, [str(handle.get_label()) for handle in handles]]
+    return {str(handle.get_label()): handle for handle in handles}
 
 
 def gradients_figure(view: View) -> Figure:
