@@ -47,7 +47,7 @@ EFFORTS = {
         "_PLACES", "_SHARES", "_EIGENVALUES", "_CURVED",
     },
     "diagnosis.causes": {"NUDGE", "_AGAIN"},
-    "diagnosis.log.comparison": {"_MOST_ROWS"},
+    "diagnosis.log.comparison": {"_MOST_ROWS", "_LARGEST"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
     "dynamics.rates": {"_TIMED", "_FEWEST", "_LISTED"},
     "dynamics.run": {"_LONGEST_STEP", "_LAST_STEP"},

@@ -32,8 +32,8 @@ from gabordiag.results import Finding
 
 # What lies on both sides of each of these stands in the README of `diagnosis`.
 AGREES, ALIKE, ROUNDED, FEWEST, NEARER, FLATTENED = 0.02, 0.01, 3, 10, 0.5, 3
-# Rows that are compared.
-_MOST_ROWS = 500
+# Rows that are compared, and numbers of which the squares' sum is finite.
+_MOST_ROWS, _LARGEST = 500, 1e100
 _ADVICE = {
     "no_gradient": "Look there for .data, detach, no_grad or a new Parameter on the way to the "
     "loss, and give the parameter to the optimizer.",
@@ -68,8 +68,8 @@ def compare(
     Raises:
         UsageError: The log is of another loss, or was made with other settings, which are named.
     """
-    finite = np.isfinite(path.values).all(axis=1)
-    count = min(len(path) if finite.all() else int(np.argmin(finite)), _MOST_ROWS)
+    known = (np.abs(path.values) < _LARGEST).all(axis=1) & (np.abs(path.losses) < _LARGEST)
+    count = min(len(path) if known.all() else int(np.argmin(known)), _MOST_ROWS)
     if count < FEWEST:
         return Comparison()
     return _Compared(objective, settings, path, logs, count).result()

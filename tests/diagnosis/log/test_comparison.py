@@ -208,3 +208,15 @@ def test_moments_of_steps_that_were_not_logged_are_not_asked_for() -> None:
     assert diagnosed(late, 0.05, optimizer="adam").verdict == "healthy"
     plain = {name: column[5:] for name, column in trained(sign=-1).items()}
     assert diagnosed(plain).verdict == "wrong_gradient"
+
+
+@pytest.mark.parametrize(("rate", "rows"), [(1.5, 400), (3.0, 200)])
+def test_a_run_that_overflows_is_compared_as_far_as_it_goes(rate: float, rows: int) -> None:
+    # On (v - 1/2)^2 every step leads 2 lr - 1 times as far out.
+    apart = 0.5 * (1 - 2 * rate) ** np.arange(rows)
+    log = {"step": np.arange(rows), "value": 0.5 + apart, "loss": apart**2}
+    about: dict[str, Any] = {"range": (-3, 3), "start": 1.0, "target": 0.5}
+    found = gd.diagnose(lambda v: (v - 0.5) ** 2, from_log=log, lr=rate, **about)
+    assert found.verdict == "step_too_large"
+    with pytest.raises(UsageError, match=f"--lr {rate:g}:"):
+        gd.diagnose(lambda v: (v - 0.5) ** 2, from_log=log, lr=0.1, **about)
