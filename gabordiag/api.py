@@ -722,11 +722,12 @@ def diagnose(
 
     diagnosis = diagnose_objective(
         objective, settings, start, own_rates,
-        sweep=sweep_, made_run=made, compared=compared,
+        sweep=sweep_, made_run=made, compared=None if compared is None else compared.finding,
         listener=listener, progress=progress,
     )  # fmt: skip
     left_out = diagnosis.sweep.left_out if diagnosis.sweep else ()
-    more = (*_held(objective), *(f"Left out for want of time: {text}." for text in left_out))
+    more = [*_held(objective), *(f"Left out for want of time: {text}." for text in left_out)]
+    more += [compared.note] if compared is not None and compared.note else []
     return replace(diagnosis, headline=" ".join((diagnosis.headline, *more)))
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from gabordiag.diagnosis.evidence import Facts, SpaceBench, Trial
+from gabordiag.dynamics.optimizers import PROPORTIONAL
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, PLATEAU_SLOPE, tail_length
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.points import SAME_LOSS, CriticalPoint, Landscape
@@ -421,6 +422,9 @@ def _rounded_away(facts: Facts) -> dict[str, Any] | None:
     at, steps = int(np.argmax(slopes[-1])), path.lrs[-1] * slopes[-1]
     value = max(np.abs(path.values[-1, at]), 1e-300)
     digit = float(torch.finfo(dtype).eps * 2.0 ** np.floor(np.log2(value)))
+    if facts.settings.optimizer in PROPORTIONAL and steps[at] > digit:
+        # It is something else that holds it.
+        return None
     precision = str(dtype).removeprefix("torch.")
     return {"precision": precision, "last_digit": digit, "step": float(steps[at])}
 

@@ -156,7 +156,9 @@ class OptimizerSettings:
     def scheduled(self, rates: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Returns the rates (steps + 1, d) of parameters that begin with rates (d,)."""
         first = np.asarray(rates, dtype=np.float64)
-        optimizer = self.build([{"params": [torch.zeros(1)], "lr": lr} for lr in first.tolist()])
+        # A schedule is the same for every optimizer.
+        groups = [{"params": [torch.zeros(1)], "lr": lr} for lr in first.tolist()]
+        optimizer = optim.SGD(groups)
         schedule, rows = self.build_schedule(optimizer), np.tile(first, (self.steps + 1, 1))
         if schedule is None:
             return rows

@@ -229,10 +229,10 @@ def test_a_log_of_several_is_diagnosed_like_the_run_it_came_from(tmp_path: Path)
 def test_a_trajectory_of_several_comes_back_as_it_was(caught: Facts) -> None:
     path = caught.run.trajectory
     logs = read_logs(path.to_table(caught.space.names), caught.space.names)
-    again, differs = run_from_log(caught.objective, caught.run.settings, None, logs, np.ones(2))
+    again, compared = run_from_log(caught.objective, caught.run.settings, None, logs, np.ones(2))
     for name in ("values", "losses", "gradients", "lrs"):
         np.testing.assert_array_equal(getattr(again.trajectory, name), getattr(path, name))
-    assert differs is None
+    assert compared.finding is None
     assert again.outcome == caught.run.outcome
     assert again.rates.tolist() == caught.run.rates.tolist()
 

@@ -29,9 +29,11 @@ from gabordiag.errors import UsageError
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Finding
+from gabordiag.wording import listed
 
 # What lies on both sides of each of these stands in the README of `diagnosis`.
 AGREES, ALIKE, ROUNDED, FEWEST, NEARER, FLATTENED = 0.02, 0.01, 3, 10, 0.5, 3
+RELATED = 0.6
 # Rows that are compared, and numbers of which the squares' sum is finite.
 _MOST_ROWS, _LARGEST = 500, 1e100
 _ADVICE = {
@@ -52,12 +54,13 @@ class Comparison:
     """What a log's comparison with its objective shows.
 
     Losses (n,) are the objective's at the logged values, where the logged ones are others. The
-    finding is what the objective and the settings do not explain.
+    finding is what the objective and the settings do not explain; the note says that nobody knows.
     """
 
     losses: FloatArray | None = None
     is_noisy: bool = False
     finding: Finding | None = None
+    note: str = ""
 
 
 def compare(
@@ -91,32 +94,35 @@ class _Compared:
         self.width = np.ptp(space.coordinates([space.low, space.high]), axis=0)
         self.places = space.coordinates(path.values[:count])
         self.losses, self.slopes = objective.loss_and_gradient(self.places)
-        self.moves = np.diff(self.places, axis=0) / self.width
         self.rates, self.apart = path.lrs[:count], path.losses[:count] - self.losses
+        self.moves = np.diff(self.places, axis=0) / self.width
+        self.is_rate_logged = any(log.lrs is not None for log in logs)
         columns = path.values[:count].T
         self.last, self.printed = (
             np.array([digit(column) for column in columns]) / space.width
             for digit in (last_digit, printed_digit)
         )
-        # Of steps that digits alone make different, in all.
-        self.slack = ROUNDED * count * float(np.maximum(self.last, self.printed).sum())
+        # Of steps that digits alone make different, in all; what stands still shows few of them.
+        printed = np.where(self.moves.any(axis=0), self.printed, 0.0)
+        self.slack = ROUNDED * count * float(np.maximum(self.last, printed).sum())
 
     def result(self) -> Comparison:
         """Returns what is found; the first that explains the steps counts."""
         if not self._can_be_compared():
             return Comparison()
-        made = self.made()
         losses = None if self.is_same_loss else self._every_loss()
-        if not self.moves.any():
-            return Comparison(losses, finding=self._nothing(made))
-        if self._is_nothing(self.moves - made):
+        found = self._standing_still()
+        if found is None and (not self.moves.any() or self._is_nothing(self.pushes - self.pulls)):
             return Comparison(losses)
-        found = self._other_gradient(made) or self._weight_decay()
+        found = found or self._other_gradient() or self._weight_decay()
         if found is not None:
             return Comparison(losses, finding=found)
-        if self.is_noise and self._is_own_rate(made):
+        if self.is_noise and self._is_own_rate():
             return Comparison(losses, is_noisy=True, finding=self._noise())
-        raise self._refusal(self._factor(made))
+        self._refuse()
+        note = f"The logged steps are not those of {self.settings.label} on this loss: a schedule, "
+        note += "weight decay, clipping or rows that are left out change them. What is said holds "
+        return Comparison(losses, note=f"{note}without these.")
 
     def _can_be_compared(self) -> bool:
         steps, how = self.logs[0].steps, self.settings
@@ -127,22 +133,59 @@ class _Compared:
         return bool(
             known
             and how.is_elementwise
-            and (is_whole or (how.optimizer == "sgd" and not how.momentum))
+            and (is_whole or how.optimizer == "sgd")
             and (np.diff(steps[-len(self.path) :]) == 1).all()
             and np.abs(self.objective.loss_at(self.places) - self.losses).max() <= self.rounding
         )
 
+    @cached_property
+    def pushes(self) -> FloatArray:
+        """The logged steps (n - 1, d), less what a heavy ball carries on from the one before."""
+        pushes = np.array(self.moves)
+        if self.settings.optimizer != "sgd" or not self.settings.momentum:
+            whole = np.asarray(pushes + self._turns_left_out())
+            return np.asarray(whole if self._is_nothing(whole - self.pulls) else pushes)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            grown = np.nan_to_num(self.rates[1:-1] / self.rates[:-2], posinf=0.0)
+        pushes[1:] -= self.settings.momentum * grown * self.moves[:-1]
+        # What came before the first is not known.
+        pushes[0] = self.pulls[0]
+        return pushes
+
+    def _turns_left_out(self) -> FloatArray:
+        """What is left out of the steps where angles were logged without their whole turns."""
+        turns = np.zeros_like(self.moves)
+        for i, parameter in enumerate(self.objective.space.parameters):
+            if parameter.period is None or np.ptp(self.places[:, i]) > parameter.period:
+                continue
+            period = parameter.period / self.width[i]
+            apart = self.pulls[:, i] - self.moves[:, i]
+            turns[:, i] = period * np.round(apart / period)
+        return np.asarray(turns)
+
+    @cached_property
+    def pulls(self) -> FloatArray:
+        """What they should be."""
+        return self.made()
+
     def made(
         self, settings: OptimizerSettings | None = None, slopes: FloatArray | None = None
     ) -> FloatArray:
-        """Returns the steps (n - 1, d) of an optimizer from the logged places, in widths."""
-        slopes = self.slopes if slopes is None else slopes
+        """Returns an optimizer's steps (n - 1, d) from the logged places; as pushes, if of sgd."""
+        how, slopes = settings or self.settings, self.slopes if slopes is None else slopes
+        if how.optimizer == "sgd":
+            ahead = np.array(slopes)
+            if how.nesterov:
+                # u[t] = m u[t-1] - lr ((1 + m) g[t] - m g[t-1])
+                ahead[1:] += how.momentum * np.diff(slopes, axis=0)
+                ahead[0] *= 1 + how.momentum
+            return np.asarray(-self.rates[:-1] * ahead[:-1] / self.width)
         leaves = [torch.zeros(1, dtype=torch.float64) for _ in self.width]
         groups = [
             {"params": [leaf], "lr": float(rate)}
             for leaf, rate in zip(leaves, self.rates[0], strict=True)
         ]
-        optimizer = (settings or self.settings).build(groups)
+        optimizer = how.build(groups)
         step, moves = unguarded_step(optimizer), np.empty_like(self.moves)
         for t, move in enumerate(moves):
             for i, (leaf, group) in enumerate(zip(leaves, optimizer.param_groups, strict=True)):
@@ -153,13 +196,13 @@ class _Compared:
             move[:] = [float(leaf) for leaf in leaves]
         return np.asarray((moves - self.places[:-1]) / self.width)
 
-    def _factor(self, made: FloatArray) -> float | None:
+    def _factor(self, pushes: FloatArray, made: FloatArray) -> float | None:
         """By what the logged steps are those that were made, if that is all; else None."""
         energy = float(np.square(made).sum())
         if not 0 < energy < math.inf:
             return None
-        factor = float((self.moves * made).sum()) / energy
-        return factor if self._is_nothing(self.moves - factor * made) else None
+        factor = float((pushes * made).sum()) / energy
+        return factor if self._is_nothing(pushes - factor * made) else None
 
     def _is_nothing(self, left: FloatArray) -> bool:
         return bool(np.abs(left).sum() <= AGREES * np.abs(self.moves).sum() + self.slack)
@@ -179,78 +222,89 @@ class _Compared:
         """Of single precision, what may be left of a loss that is computed in another order."""
         return math.sqrt(torch.finfo(torch.float32).eps) * float(np.abs(self.losses).max())
 
-    def _noisy_factor(self, made: FloatArray) -> tuple[float, float]:
+    @property
+    def _noisy_factor(self) -> tuple[float, float]:
         """Between what two numbers noisy steps are those that were made, by their regression."""
-        energy, momentum = float(np.square(made).sum()), self.settings.momentum
+        energy = float(np.square(self.pulls).sum())
         if not self.is_noise or not 0 < energy < math.inf:
             return -math.inf, math.inf
-        factor = float((self.moves * made).sum()) / energy
-        left = float(np.square(self.moves - factor * made).mean())
-        # A heavy ball carries noise on, so that neighbours have it in common.
-        error = CLEAR * math.sqrt(left / energy) / (1 - momentum)
+        factor = float((self.pushes * self.pulls).sum()) / energy
+        left = float(np.square(self.pushes - factor * self.pulls).mean())
+        error = CLEAR * math.sqrt(left / energy)
         return factor - error, factor + error
 
-    def _is_own_rate(self, made: FloatArray) -> bool:
+    def _is_own_rate(self) -> bool:
         # Noise in the input flattens the mean's slopes; an adaptive step depends on its size.
-        low, high = self._noisy_factor(made)
+        low, high = self._noisy_factor
         is_proportional = self.settings.optimizer in PROPORTIONAL
         return not is_proportional or (low <= FLATTENED and high >= 1 / FLATTENED)
 
     @cached_property
     def is_noise(self) -> bool:
-        """Whether the logged losses scatter about the objective's.
+        """Whether losses, gradients or steps scatter about the objective's."""
+        if self._scatters(self.apart[:, None], self.rounding) or self._are_gradients_noisy:
+            return True
+        least = max(self.slack / len(self.moves), ALIKE * float(np.abs(self.pushes).max()))
+        return self.settings.optimizer == "sgd" and self._scatters(self.pushes - self.pulls, least)
+
+    @property
+    def _are_gradients_noisy(self) -> bool:
+        apart = self.path.gradients[: len(self.places)] - self.slopes
+        least = AGREES * float(np.abs(self.slopes).max())
+        return bool(np.isfinite(apart).all()) and self._scatters(apart, least)
+
+    def _scatters(self, series: FloatArray, least: float) -> bool:
+        """Whether all columns (n, k) are noise: larger than the least, and of no order.
 
         By the turning points of the differences, 2/3 of the rows for independent numbers
         (Bienaymé 1874): in the log's order, and in that of the values, of which another loss would
         be a function.
         """
-        orders = [np.arange(len(self.apart)), *np.argsort(self.places, axis=0, kind="stable").T]
-        return all(self._turns_as_noise(self.apart[order]) for order in orders)
-
-    def _turns_as_noise(self, series: FloatArray) -> bool:
-        # Of what has settled only the rounding goes up and down.
-        changes = np.diff(series)
-        is_seen = np.maximum(np.abs(changes[1:]), np.abs(changes[:-1])) > self.rounding
-        count, turns = int(is_seen.sum()), int((is_seen & (changes[1:] * changes[:-1] < 0)).sum())
-        # Their variance is (16 n - 29) / 90 of n numbers, two more than may turn.
-        deviation = math.sqrt((16 * count + 3) / 90)
-        return count >= FEWEST and turns >= 2 / 3 * count - CLEAR * deviation
+        places = self.places[: len(series)]
+        orders = [np.arange(len(series)), *np.argsort(places, axis=0, kind="stable").T]
+        return all(_turns_as_noise(column[order], least) for column in series.T for order in orders)
 
     def _every_loss(self) -> FloatArray:
         values = np.where(np.isfinite(self.path.values), self.path.values, self.path.values[0])
         losses = self.objective.loss_at(self.objective.space.coordinates(values))
         return np.where(np.isfinite(self.path.values).all(axis=1), losses, np.nan)
 
-    def _nothing(self, made: FloatArray) -> Finding | None:
+    def _standing_still(self) -> Finding | None:
         """Values that stay where the objective has a slope."""
-        asked = np.abs(made)
+        asked = np.abs(self.pulls)
         # Single steps may be rounded away, and all together be less than is printed.
         is_seen = (asked.max(axis=0) > self.last) & (asked.sum(axis=0) > self.printed)
-        if not is_seen.any():
+        still = np.flatnonzero(is_seen & ~self.moves.any(axis=0))
+        if not len(still):
             return None
-        slope = float(np.abs(self.slopes).max())
-        text = f"in the log nothing moves, although the gradient of this loss is {slope:.3g} "
-        text += "there: none arrived in the training, or the optimizer does not hold the parameter"
+        names = listed([self.objective.space.names[i] for i in still])
+        slope = float(np.abs(self.slopes[:, still]).max())
+        text = f"in the log {names} never moves, although the gradient of this loss is {slope:.3g} "
+        text += "there: none arrived in the training, or the optimizer does not hold it"
         return _found("no_gradient", text, gradient=slope)
 
-    def _other_gradient(self, made: FloatArray) -> Finding | None:
+    def _other_gradient(self) -> Finding | None:
         """Steps of a gradient that is not the objective's: reversed, summed, another."""
-        own, apart = self._factor(made), float(np.square(self.moves - made).sum())
+        own = self._factor(self.pushes, self.pulls)
+        apart = float(np.square(self.pushes - self.pulls).sum())
 
         def fits(other: FloatArray) -> bool:
-            left = self.moves - other
+            left = self.pushes - other
             is_nearer = float(np.square(left).sum()) < NEARER * apart
             return self._is_nothing(left) or (self.is_noise and is_nearer)
 
-        is_reversed = fits(-made) or self._noisy_factor(made)[1] < 0
+        is_reversed = fits(self.made(slopes=-self.slopes)) or self._noisy_factor[1] < 0
         if is_reversed or (own is not None and own < 0):
             text = "the logged steps are those of this loss's gradient with its sign reversed: the "
             text += "run climbs"
             return _found("wrong_gradient", text, "reversed")
-        if fits(self.made(slopes=np.cumsum(self.slopes, axis=0))):
+        logged = self.path.gradients[: len(self.places)]
+        added = np.abs(np.diff(logged, axis=0) - self.slopes[1:]).sum()
+        are_sums = added <= AGREES * np.abs(self.slopes).sum()
+        if are_sums or fits(self.made(slopes=np.cumsum(self.slopes, axis=0))):
             text = "each logged step is that of the sum of all gradients before it"
             return _found("wrong_gradient", text, "summed")
-        return self._logged_gradient()
+        return None if self._are_gradients_noisy else self._logged_gradient()
 
     def _logged_gradient(self) -> Finding | None:
         logged = self.path.gradients[: len(self.places)]
@@ -258,7 +312,7 @@ class _Compared:
         is_own = apart.sum() <= AGREES * np.abs(self.slopes * self.width).sum()
         if is_own or not self.is_same_loss or not np.isfinite(logged).all():
             return None
-        if not self._is_nothing(self.moves - self.made(slopes=logged)):
+        if not self._is_nothing(self.pushes - self.made(slopes=logged)):
             return None
         row, i = np.unravel_index(int(np.argmax(apart)), apart.shape)
         given, right = float(logged[row, i]), float(self.slopes[row, i])
@@ -282,36 +336,47 @@ class _Compared:
     def _noise(self) -> Finding:
         noise = float(self.apart.std())
         text = f"the logged losses scatter by {noise:.2g} about this loss, as those of batches do"
+        if noise <= self.rounding:
+            text = "the logged steps scatter about this loss's, as those of batches do"
         return _found("nondeterministic", text, noise=noise)
 
-    def _refusal(self, own: float | None) -> UsageError:
-        """Returns the error of a log that is of other settings, or of another loss."""
-        problem = f"the logged steps are not those of {self.settings.label} on this loss."
-        if options := self._options(own):
-            return UsageError(problem, f"They are those of {options}: give these.")
-        hint = "Give the loss, the data and the units"
-        if self.is_same_loss or self.is_noise:
-            hint = "A schedule, weight decay or clipping changes them, for example: give the "
-            hint += "optimizer and the schedule"
-        else:
-            row = int(np.argmax(np.abs(self.apart)))
-            here, logged = float(self.losses[row]), float(self.path.losses[row])
-            at = self.objective.space.show(self.path.values[row])
-            problem = f"the log is of another loss: at {at} it has {logged:.4g}, and this one is "
-            problem += f"{here:.4g}."
-        alone = "`gabordiag explain` judges the log alone."
-        return UsageError(problem, f"{hint} it was made with; {alone}")
+    def _refuse(self) -> None:
+        """Raises if the log is of other settings, or of another loss."""
+        if options := self._options():
+            problem = f"the logged steps are not those of {self.settings.label} on this loss."
+            advice = f"They are those of {options}: give these, or log every step."
+            raise UsageError(problem, advice)
+        along = float((self.pushes * self.pulls).sum())
+        is_related = along > RELATED * float(
+            np.linalg.norm(self.pushes) * np.linalg.norm(self.pulls)
+        )
+        if self.is_same_loss or self.is_noise or is_related:
+            return
+        row = int(np.argmax(np.abs(self.apart)))
+        here, logged = float(self.losses[row]), float(self.path.losses[row])
+        at = self.objective.space.show(self.path.values[row])
+        problem = f"the log is of another loss: at {at} it has {logged:.4g}, and this one is "
+        raise UsageError(
+            f"{problem}{here:.4g}.",
+            "Give the loss, the data and the units it was made with; `gabordiag explain` judges "
+            "the log alone.",
+        )
 
-    def _options(self, own: float | None) -> str:
+    def _options(self) -> str:
         """Returns the options that the steps are of, empty where none was found."""
-        lr = float(self.rates[0].max())
+        lr, own = float(self.rates.max()), self._factor(self.pushes, self.pulls)
         if own is not None and own > 0:
-            return f"--lr {own * lr:.3g}"
+            return "" if self.is_rate_logged else f"--lr {own * lr:.3g}"
         for name in OPTIMIZERS:
             other = self._plain(name)
-            factor = self._factor(self.made(other)) if other.is_elementwise else None
-            if factor is not None and factor > 0:
+            made = self.made(other) if other.is_elementwise else np.zeros_like(self.moves)
+            factor = self._factor(self.moves, made)
+            if factor is None or factor <= 0 or other == self.settings:
+                continue
+            if not self.is_rate_logged:
                 return f"--optimizer {name} --lr {factor * lr:.3g}"
+            if abs(factor - 1) <= AGREES:
+                return f"--optimizer {name}"
         found = self._heavy_ball()
         if found is None or not AGREES < found[0] < 1:
             return ""
@@ -332,6 +397,16 @@ class _Compared:
         if not (self._is_nothing(left) and factor > 0):
             return None
         return float(momentum), float(factor), float(decay[0] / factor) if decay else 0.0
+
+
+def _turns_as_noise(series: FloatArray, least: float) -> bool:
+    # Of what has settled only the rounding goes up and down.
+    changes = np.diff(series)
+    is_seen = np.maximum(np.abs(changes[1:]), np.abs(changes[:-1])) > least
+    count, turns = int(is_seen.sum()), int((is_seen & (changes[1:] * changes[:-1] < 0)).sum())
+    # Their variance is (16 n - 29) / 90 of n numbers, two more than may turn.
+    deviation = math.sqrt((16 * count + 3) / 90)
+    return count >= FEWEST and turns >= 2 / 3 * count - CLEAR * deviation
 
 
 def _found(cause: str, text: str, kind: str = "", **evidence: float) -> Finding:
