@@ -156,7 +156,7 @@ class OptimizerSettings:
     def scheduled(self, rates: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Returns the rates (steps + 1, d) of parameters that begin with rates (d,)."""
         first = np.asarray(rates, dtype=np.float64)
-        # A schedule is the same for every optimizer.
+        # Schedules do not depend on the optimizer.
         groups = [{"params": [torch.zeros(1)], "lr": lr} for lr in first.tolist()]
         optimizer = optim.SGD(groups)
         schedule, rows = self.build_schedule(optimizer), np.tile(first, (self.steps + 1, 1))

@@ -247,7 +247,7 @@ class _Compared:
         least = max(self.slack / len(self.moves), ALIKE * float(np.abs(self.pushes).max()))
         return self.settings.optimizer == "sgd" and self._scatters(self.pushes - self.pulls, least)
 
-    @property
+    @cached_property
     def _are_gradients_noisy(self) -> bool:
         apart = self.path.gradients[: len(self.places)] - self.slopes
         least = AGREES * float(np.abs(self.slopes).max())
@@ -330,7 +330,7 @@ class _Compared:
         if not is_own or not decay > 0 or self.settings.nesterov:
             return None
         text = f"the logged steps have a weight decay of {decay:.2g} beside this loss's gradient, "
-        text += "which pulls towards 0, away from the minimum"
+        text += "which pulls towards 0"
         return _found("target_unreachable", text, weight_decay=decay)
 
     def _noise(self) -> Finding:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import gabordiag as gd
+from tests.diagnosis.log import test_outcomes_of_logs as logs
 
 Columns = dict[str, np.ndarray]
 T = np.arange(400)
@@ -394,26 +395,15 @@ def test_noise_that_leaves_a_start_at_the_target_is_no_throw(start: float) -> No
 
 
 def heavy_ball(
-    rate: float,
-    momentum: float,
-    rows: int = 300,
-    *,
-    start: float = 1.0,
-    noise: float = 0.0,
-    sign: int = 1,
-    seed: int = 0,
+    rate: float, momentum: float, rows: int = 300, *, start: float = 1.0, **how: Any
 ) -> Columns:
-    """A heavy ball on x^2 / 2 with noisy gradients."""
-    draw, x, velocity, made = np.random.default_rng(seed), start, 0.0, []
-    for step in range(rows):
-        slope = x + noise * draw.normal()
-        made.append((step, x, x * x / 2 + 0.1, slope, rate))
-        velocity = momentum * velocity + sign * slope
-        x -= rate * velocity
-    return table(made, "step", "x", "loss", "grad", "lr")
+    """A heavy ball on theta^2 / 2."""
+    return logs.descent(
+        lambda x: x * x / 2 + 0.1, lambda x: x, start, rate, rows, momentum=momentum, **how
+    )
 
 
-FEW, ALL = ("step", "x", "loss"), ("step", "x", "loss", "grad", "lr")
+FEW, ALL = ("step", "theta", "loss"), ("step", "theta", "loss", "grad", "lr")
 
 
 @pytest.mark.parametrize("columns", [FEW, ALL])
@@ -430,9 +420,9 @@ def test_smooth_swings_arrive_after_the_steps_that_are_named(
     # The eigenvalues of a heavy ball have the modulus sqrt(momentum) and the phase arccos.
     turn = math.acos((1 + momentum - rate) / (2 * math.sqrt(momentum)))
     assert less == pytest.approx(100 * (1 - momentum ** (math.pi / turn / 2)), rel=0.15)
-    longer = np.abs(heavy_ball(rate, momentum, 300 + 3 * more)["x"])
+    longer = np.abs(heavy_ball(rate, momentum, 300 + 3 * more)["theta"])
     # To within 1% of the logged values' range, with one digit of the number.
-    near = 0.01 * float(np.ptp(log["x"]))
+    near = 0.01 * float(np.ptp(log["theta"]))
     last = int(np.flatnonzero(longer > near)[-1])
     assert 300 + more / 2 < last < 300 + 2 * more
     alone = gd.explain(log)
