@@ -52,7 +52,7 @@ from gabordiag.objective.gabor_objective import GaborObjective, resolve_batch_si
 from gabordiag.objective.objective import Line, Objective, OfLine
 from gabordiag.own.custom import OwnOptions, OwnOptionsAndStart, as_training, own_objective
 from gabordiag.own.evaluation import CustomObjective, UserObjective
-from gabordiag.own.loading import with_gradients
+from gabordiag.own.loading import public
 from gabordiag.own.modules import HOW_TO_BUILD
 from gabordiag.own.training import Training
 from gabordiag.results import Progress
@@ -196,7 +196,7 @@ def sweep(
 ) -> Surface: ...
 
 
-@with_gradients
+@public
 def sweep(
     thing: Any,
     over: str | tuple[str, str] | list[str] = "theta",
@@ -293,7 +293,7 @@ def _sweep_training(
     )
 
 
-@with_gradients
+@public
 def optimize(
     thing: Any,
     optimizer: OptimizerName | Sequence[OptimizerName] = "sgd",
@@ -447,7 +447,7 @@ def _one_rate(lr: Any) -> tuple[float, Mapping[str, float] | None]:
     return rates[0], by_name
 
 
-@with_gradients
+@public
 def basins(
     thing: Any,
     optimizer: OptimizerName = "sgd",
@@ -508,7 +508,7 @@ def basins(
     return run_basins(objective, settings, rates, grid, start=plain(start), progress=progress)
 
 
-@with_gradients
+@public
 def bifurcate(
     thing: Any,
     optimizer: OptimizerName = "sgd",
@@ -599,7 +599,7 @@ def diagnose(
 ) -> Diagnosis: ...
 
 
-@with_gradients
+@public
 def diagnose(
     thing: Any,
     optimizer: OptimizerName = "sgd",
@@ -731,7 +731,7 @@ def diagnose(
     return replace(diagnosis, headline=" ".join((diagnosis.headline, *more)))
 
 
-@with_gradients
+@public
 def plane_basins(
     thing: Any,
     starts: tuple[str, str],
@@ -769,7 +769,7 @@ def plane_basins(
     return run_plane(objective, settings, _both(plain(points)), own_rates, progress=progress)
 
 
-@with_gradients
+@public
 def rates(
     training: Training | Callable[[], Training],
     optimizer: OptimizerName = "sgd",
@@ -847,7 +847,7 @@ def rates(
     return search.run(plain(max_seconds), announce)
 
 
-@with_gradients
+@public
 def explore(
     thing: Any,
     optimizer: OptimizerName = "sgd",
@@ -872,7 +872,7 @@ def explore(
     return explore_objective(objective, settings, subject or default)
 
 
-@with_gradients
+@public
 def atlas(
     experiment: Experiment,
     *,
@@ -974,7 +974,7 @@ def _atlas_store(
     return Store(Grid(experiment, values, starts, steps), None if out is None else Path(out))
 
 
-@with_gradients
+@public
 def check(
     kernel: Callable[..., Any] | None = None,
     derivative: Callable[..., Any] | str | None = None,

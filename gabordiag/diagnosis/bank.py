@@ -33,7 +33,7 @@ from gabordiag.gabor import PARAMETER_NAMES, POSITIVE_NAMES, gabor_kernel
 from gabordiag.gabor_fit import gabor_values
 from gabordiag.gabor_layer import GaborConv2d
 from gabordiag.objective.experiment import Experiment
-from gabordiag.own.loading import with_gradients
+from gabordiag.own.loading import public
 from gabordiag.own.training import Training
 from gabordiag.results import Data, Result, finite_or_none, read_only
 from gabordiag.wording import counted
@@ -155,7 +155,7 @@ class _OnPatches(GaborConv2d):
         return weight.flatten(1) @ input
 
 
-@with_gradients
+@public
 def reproduce_bank(
     experiment: Experiment | None = None,
     filters: int = FILTERS,

@@ -36,7 +36,7 @@ from gabordiag.gabor import PARAMETER_NAMES, POSITIVE_NAMES, gabor_kernel
 from gabordiag.gabor_fit import gabor_slopes, gabor_values
 from gabordiag.gabor_layer import GaborConv2d
 from gabordiag.objective.experiment import Experiment
-from gabordiag.own.loading import with_gradients
+from gabordiag.own.loading import public
 from gabordiag.own.training import Batch, Training, find_watched
 from gabordiag.results import finite_or_none, read_only
 
@@ -277,7 +277,7 @@ class Fit:
         return best
 
 
-@with_gradients
+@public
 def reproduce_readout(
     experiment: Experiment | None = None,
     filters: int = FILTERS,

@@ -171,7 +171,8 @@ class TabulatedObjective(Line):
     def _at(self, value: float) -> tuple[float, float]:
         losses, slopes = self.tables
         parameter = self.parameter
-        if parameter.period is not None or parameter.low <= value <= parameter.high:
+        is_inside = parameter.period is not None or parameter.low <= value <= parameter.high
+        if is_inside or not math.isfinite(value):
             return max(losses.at(value), self._floor), slopes.at(value)
         try:
             outside, found = self._objective.losses_and_gradients(self._objective.tensor(value))

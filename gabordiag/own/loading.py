@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -33,9 +33,8 @@ from gabordiag.images import validate_seed
 _EXAMPLE = "Write FILE.py:NAME or package.module:NAME."
 _PACKAGE = Path(__file__).parents[1]
 _numbers = itertools.count()
-# For public functions: they need gradients also where their caller has switched them off, by
-# `no_grad` as well as by `inference_mode`.
-with_gradients = torch.inference_mode(mode=False)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Location(NamedTuple):
@@ -220,7 +219,13 @@ class RandomStreams:
     Whatever an evaluation draws, it draws from streams that start at a seed, None for where the
     program's stand now, and go on from one evaluation to the next; the program's own streams stand
     still meanwhile. The device's is looked after beside the CPU's.
+
+    To exchange them takes longer than a small function: within a `public` function they stay with
+    the objective that was evaluated last, and the program has its own back when that returns.
     """
+
+    _depth: ClassVar[int] = 0
+    _holder: ClassVar[RandomStreams | None] = None
 
     def __init__(self, seed: int | None, device: torch.device) -> None:
         if seed is not None:
@@ -239,13 +244,35 @@ class RandomStreams:
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Draws from the objective's streams in the block."""
-        outside = self.current()
-        self.go_to(self._state)
+        if RandomStreams._holder is not self:
+            self._give_back()
+            self._outside = self.current()
+            self.go_to(self._state)
+            RandomStreams._holder = self
         try:
             yield
         finally:
-            self._state = self.current()
-            self.go_to(outside)
+            if not RandomStreams._depth:
+                self._give_back()
+
+    @staticmethod
+    def _give_back() -> None:
+        holder, RandomStreams._holder = RandomStreams._holder, None
+        if holder is not None:
+            holder._state = holder.current()
+            holder.go_to(holder._outside)
+
+    @classmethod
+    @contextmanager
+    def kept(cls) -> Iterator[None]:
+        """Leaves the streams with the objective that was evaluated last until the block ends."""
+        cls._depth += 1
+        try:
+            yield
+        finally:
+            cls._depth -= 1
+            if not cls._depth:
+                cls._give_back()
 
     def current(self) -> dict[str, Any]:
         """Returns where the global streams stand, as tensors and numbers."""
@@ -266,3 +293,18 @@ class RandomStreams:
         random.setstate(state["python"])
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], self._device)
+
+
+def public(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Makes a function of the interface, which may evaluate the user's code any number of times.
+
+    It has gradients also where its caller has switched them off, by `no_grad` as well as by
+    `inference_mode`.
+    """
+
+    @functools.wraps(function)
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with torch.inference_mode(mode=False), RandomStreams.kept():
+            return function(*args, **kwargs)
+
+    return called
