@@ -528,6 +528,11 @@ class _Judge(LogRun):
         late = self.parameter.offset(self.values[-len(self.last_losses) :], self.target or 0.0)
         return bool(late.std() > HOVERING * self.parameter.period)
 
+    @property
+    def _is_left_to_noise(self) -> bool:
+        """Whether the value is at rest at the end, but for noise: no step is too large then."""
+        return self._is_at_rest or (self.moves_by_noise and not self._is_everywhere)
+
     def _about_target(self) -> Explanation:
         assert self.target is not None
         late = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
@@ -547,6 +552,8 @@ class _Judge(LogRun):
         return bool(across and offsets.min() < 0 < offsets.max())
 
     def _wild(self) -> Explanation | None:
+        if self._is_left_to_noise:
+            return None
         # Noise in the loss leaves the value where it is; a jump moves it.
         reach = MOVED * float(np.ptp(self.parameter.wrap(self.values)))
         path = float(np.abs(np.diff(self.values)).sum())
@@ -683,9 +690,8 @@ class _Judge(LogRun):
 
     def _progress(self) -> bool:
         begin, _, last = self.levels
-        fall = begin - last
-        is_clear = self._is_at_rest or fall > PROGRESS * abs(begin)
-        return bool(fall > CLEAR * self.noise and is_clear)
+        fall = max(self.fall, begin - last if begin - last > CLEAR * self.noise else 0.0)
+        return fall > (0.0 if self._is_at_rest else PROGRESS * abs(begin))
 
     @property
     def _is_at_rest(self) -> bool:
@@ -783,7 +789,7 @@ class _Judge(LogRun):
         # A mean of many losses may be calm where the value is not.
         late = np.ptp(self.values[-len(self.last_losses) :])
         is_calm = self._progress() and late <= WILD_SPREAD * np.ptp(self.values)
-        if products is not None and not is_calm:
+        if products is not None and not is_calm and not self._is_left_to_noise:
             known = products[np.isfinite(products)]
             evidence = {"lr_times_curvature": float(np.quantile(known, 0.9)) if known.size else 0.0}
             if evidence["lr_times_curvature"] > PLAIN_LIMIT:

@@ -620,6 +620,19 @@ class LogRun:
             best = min(best, lowest)
         return begin, best, last
 
+    @cached_property
+    def fall(self) -> float:
+        """By how much the losses end lower than they began, 0 where that may be noise.
+
+        The beginning is as many of the first rows as show it best: a descent may be over in a few.
+        """
+        _, energy, r = _scatter(self.last_losses)
+        late = len(self.last_losses)
+        counts = 3 * 2 ** np.arange(1 + int(math.log2(max(1, late / 3))))
+        falls = np.cumsum(self.losses)[counts - 1] / counts - self.last_losses.mean()
+        errors = math.sqrt(energy / late * (1 + r) / (1 - r)) * np.sqrt(1 / counts + 1 / late)
+        return float(falls[falls > CLEAR * errors].max(initial=0.0))
+
     def trend(self, series: FloatArray) -> float:
         """Returns by how much the last third of a series falls, 0 where that may be noise."""
         # Of noise with neighbours correlated by r, n rows are as good as n (1 - r) / (1 + r).
