@@ -13,15 +13,17 @@ PYTHON_IS_THERE := $(PYTHON) -c 'import ensurepip, venv, tomllib' 2>/dev/null ||
 # Of scikit-image's, with hopper: the images of the atlas.
 PHOTOGRAPHS := astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png \
 	gravel.png hubble_deep_field.jpg moon.png motorcycle_left.png rocket.jpg
+QUICK_AND_LONG := "not slow and not benchmark_suite"
 GALLERY := elongated-sweep.png elongated-basins.png elongated-run.png round-animation.gif
 
-.PHONY: help install reproduce test check check-slow check-lowest coverage bench gallery atlas format clean
+.PHONY: help install reproduce test test-long check check-slow check-lowest coverage bench gallery atlas format clean
 
 help:
 	@echo "make reproduce     the question's failure, explained, figures and report under runs/"
-	@echo "make test          the tests"
-	@echo "make check         formatter, linter, types, dependency audit, tests"
-	@echo "make check-slow    the long tests"
+	@echo "make test          the quick tests"
+	@echo "make test-long     those that take seconds each"
+	@echo "make check         formatter, linter, types, dependency audit, quick and long tests"
+	@echo "make check-slow    the slow tests"
 	@echo "make check-lowest  the tests with the oldest versions that pyproject.toml allows"
 	@echo "make coverage      the tests, and the lines and branches that they leave out"
 	@echo "make bench         speed, as ratios measured side by side"
@@ -49,12 +51,16 @@ reproduce: $(INSTALLED)
 test: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
+test-long: $(DEVELOPED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "long and not slow"
+
 check: $(DEVELOPED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/audit.py
 	$(MAKE) test
+	$(MAKE) test-long
 
 check-slow: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
@@ -66,10 +72,10 @@ check-lowest:
 	$(PYTHON) .ci/floors.py > $(LOWEST)/floors.txt
 	$(LOWEST)/bin/python -m pip install --quiet "pip>=25.1"
 	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/floors.txt --editable ".[explore]" --group dev
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile -W default tests
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile -m $(QUICK_AND_LONG) -W default tests
 
 coverage: $(DEVELOPED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m $(QUICK_AND_LONG) --cov --cov-report=term-missing:skip-covered
 
 bench: $(DEVELOPED)
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --group bench

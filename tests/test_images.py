@@ -479,6 +479,7 @@ class TestRefusedArrays:
         assert "two-dimensional" in refusal(source).problem
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp", "npy"])
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

@@ -54,6 +54,7 @@ def test_one_version() -> None:
     assert gd.__version__.count(".") == 2
 
 
+@pytest.mark.long
 def test_nothing_global_is_touched(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(1)
@@ -176,6 +177,7 @@ def test_a_scan_is_two_rates_and_how_many(lr) -> None:
             scan(lambda v: v**2, **well)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
 def test_gradients_switched_off_outside_are_there_inside(switched_off) -> None:
     def bowl(v: torch.Tensor) -> torch.Tensor:

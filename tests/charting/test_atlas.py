@@ -38,6 +38,7 @@ def made() -> Atlas:
     return gd.atlas(EXPERIMENT, **AXES, starts=4, steps=300)
 
 
+@pytest.mark.long
 @pytest.mark.each(3)
 @pytest.mark.parametrize("place", [(0, 0, 0, 0, 0, 0), (1, 1, 0, 0, 1, 1), (0, 1, 1, 0, 0, 1)])
 def test_quantities_are_those_of_a_sweep_and_a_map(made: Atlas, place: tuple[int, ...]) -> None:
@@ -259,6 +260,7 @@ def test_impossible_grids_are_refused(axes: dict[str, Any], problem: str) -> Non
         Grid(EXPERIMENT, {**AXES, **axes}, 4, 50)
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_page_shows_the_chosen_chart(tmp_path: Path) -> None:
     atlas = _planted(3)

@@ -34,6 +34,8 @@ from gabordiag.cli.main import run
 from gabordiag.cli.session import Session
 from gabordiag.errors import InputError
 
+pytestmark = pytest.mark.long
+
 CHANCE = np.random.default_rng(7)
 IMAGES = [CHANCE.uniform(0, 1, (40, 44)) for _ in range(3)]
 EXPERIMENT = gd.Experiment(images=IMAGES, kernel_size=9)

@@ -96,6 +96,7 @@ class TestDerivative:
         assert check.user.best_match == "correct"
         assert check.user.max_relative_error < 1e-12
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("text", "match", "words"),
         [
@@ -255,6 +256,7 @@ def _divided(values, power):
 
 
 class TestKernel:
+    @pytest.mark.long
     def test_right_ones(self):
         def scikit_image(theta, wavelength, sigma, psi, gamma, kernel_size):
             s, g = float(sigma), float(gamma)
@@ -280,6 +282,7 @@ class TestKernel:
             assert check.ok, check.user
             assert check.wrt is None
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("change", "match", "words"),
         [

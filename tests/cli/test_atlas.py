@@ -25,6 +25,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("b.npy", chance.random((28, 35)))
 
 
+@pytest.mark.long
 def test_run_report_and_store(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*SMALL, "--workers=1", "--out=one", "--json", "--ask", "sigma=2"]) == 0
     out, err = capsys.readouterr()

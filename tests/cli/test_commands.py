@@ -261,6 +261,7 @@ def test_a_surface_over_two_parameters(
     assert json.loads(again)["result"] == result
 
 
+@pytest.mark.long
 def test_figures_unless_unwanted(capsys: pytest.CaptureFixture[str], small: list[str]) -> None:
     _call(capsys, ["sweep", *small, "--out", "with", "--quiet"])
     _call(capsys, ["sweep", *small, "--out", "without", "--quiet", "--no-plots"])
@@ -403,6 +404,7 @@ WRONG_USAGE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", WRONG_USAGE, ids=" ".join)
 def test_wrong_usage_is_2(
     capsys: pytest.CaptureFixture[str], image: str, arguments: list[str]
@@ -441,6 +443,7 @@ def test_bad_input_is_3(
     _assert_refused(*_call(capsys, [arguments[0], *options, *arguments[1:]]), 3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "content"),
     [("text.png", b"this is no image"), ("empty.png", b""), ("broken.npy", b"\x93NUMPY?")],
@@ -606,6 +609,7 @@ def test_every_command_that_makes_a_run_says_what_came_of_it() -> None:
     assert {name.split()[0] for name in KINDS} == makers
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "wanted", "heavy"),
     [
@@ -631,6 +635,7 @@ def test_help_and_wrong_names_do_not_wait_for_torch(
     assert done.returncode == wanted, done.stderr
 
 
+@pytest.mark.long
 def test_module_runs_like_the_script() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gabordiag", "--version"], capture_output=True, text=True

@@ -84,6 +84,7 @@ def _there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
+@pytest.mark.long
 @pytest.mark.each(7)
 @pytest.mark.parametrize("arguments", FOUND, ids=lambda arguments: " ".join(arguments)[:60])
 def test_what_was_found_stays_mended(arguments: list[str]) -> None:

@@ -80,6 +80,7 @@ def test_input_that_a_module_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--input" in told
 
 
+@pytest.mark.long
 def test_a_run_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = "".join(f"{t},{0.9**t}\n" for t in range(30))
     (tmp_path / "log.csv").write_text("theta,loss\n" + rows)

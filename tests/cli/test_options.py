@@ -80,6 +80,7 @@ def test_config_holds_what_has_an_effect() -> None:
     assert tomllib.loads(Path("again/config.toml").read_text()) == config
 
 
+@pytest.mark.long
 def test_config_works_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = [0.5**step for step in range(40)]
     rows = [f"{step},{loss}" for step, loss in enumerate(losses)]

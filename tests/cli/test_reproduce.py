@@ -18,6 +18,8 @@ from gabordiag.cli.main import run
 from gabordiag.diagnosis import reproduction
 from tests.dynamics.independent import kernel
 
+pytestmark = pytest.mark.long
+
 STEPS = 300
 CASES = ("elongated", "round")
 FIGURES = {"comparison.png"} | {

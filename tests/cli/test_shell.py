@@ -52,6 +52,7 @@ def answered(arguments: list[str], stdin: str = "", **environment: str) -> tuple
     return done.stdout, done.stderr
 
 
+@pytest.mark.long
 def test_wrong_values_are_refused_without_torch() -> None:
     others = [
         "sweep --figure-format gif", "sweep --figure-size poster", "optimize --steps -1",
@@ -94,6 +95,7 @@ def completed(shell: str, words: str) -> set[str]:
     return set(out.split())
 
 
+@pytest.mark.long
 @pytest.mark.each(3)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_values_are_completed(shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

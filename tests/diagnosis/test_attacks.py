@@ -475,6 +475,7 @@ def _steps_said(words: str) -> int | None:
     return None if said is None else int(said[1])
 
 
+@pytest.mark.long
 @pytest.mark.each(10)
 @pytest.mark.parametrize("attack", _params())
 def test_verdict_is_true_and_its_advice_works(attack: Attack) -> None:
@@ -494,6 +495,7 @@ def test_verdict_is_true_and_its_advice_works(attack: Attack) -> None:
             assert follow(plan, remedy.name, remedy.change), remedy
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("steps", "words"), [(1, "1 step is too few"), (9, "9 steps are too few")])
 def test_a_run_too_short_to_judge_says_so(steps: int, words: str) -> None:
     found = gd.diagnose(steep_bowl, **AT_ONE, lr=1e-3, steps=steps)
@@ -501,6 +503,7 @@ def test_a_run_too_short_to_judge_says_so(steps: int, words: str) -> None:
     assert words in found.headline
 
 
+@pytest.mark.long
 def test_a_rate_that_is_proven_too_large_needs_no_more_steps() -> None:
     # At the minimum lr x curvature is 10 with the rate 0.1, and 1 with the advised 0.01 or so.
     found = gd.diagnose(

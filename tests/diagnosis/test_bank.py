@@ -47,6 +47,7 @@ def test_the_errors_are_those_of_the_responses_to_the_image() -> None:
     np.testing.assert_allclose(found.diagnosis.run.losses[0], start, rtol=1e-10)
 
 
+@pytest.mark.long
 def test_filters_that_do_not_arrive_have_a_cause_and_are_brought_home() -> None:
     found = made()
     assert 0 < found.arrived < 8

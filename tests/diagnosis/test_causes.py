@@ -94,6 +94,7 @@ def test_a_start_that_leads_out_of_the_range_says_so() -> None:
     assert "descent leads to no minimum of the range" in found.headline
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lr", [1e6, 1e40])
 def test_a_run_that_breaks_off_at_once_is_judged(lr: float) -> None:
     # The factor 1 - 4 lr overflows float64 within 308 / log10(4 lr) steps: 47 and 8.
@@ -190,6 +191,7 @@ def test_a_log_may_begin_late_but_must_hold_a_step() -> None:
         gd.diagnose(bowl(), "sgd", 0.1, from_log={"value": [0.3], "loss": [0.1]})
 
 
+@pytest.mark.long
 def test_a_narrow_dip_far_from_the_start_is_no_flat_objective() -> None:
     def dip(x: torch.Tensor) -> torch.Tensor:
         return 1 - torch.exp(-(((x - 1) / 0.05) ** 2) / 2)
@@ -201,6 +203,7 @@ def test_a_narrow_dip_far_from_the_start_is_no_flat_objective() -> None:
     assert flat.verdict == "flat_objective"
 
 
+@pytest.mark.long
 def test_a_target_below_every_minimum_is_not_said_to_be_as_low() -> None:
     # (v - 5)^2 with a dip near 1: at 2.5 it is 6.25 and falls, and the only minimum is above 9.
     def loss(v: Tensor) -> Tensor:
@@ -212,6 +215,7 @@ def test_a_target_below_every_minimum_is_not_said_to_be_as_low() -> None:
     assert "as low" not in found.headline
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("lr", "steps"), [(0.99, 100), (0.995, 200)])
 def test_steps_across_a_minimum_are_too_large(lr: float, steps: int) -> None:
     """(x - 1)^2: each step turns x - 1 by 1 - 2 lr; half the bound arrives in one."""
@@ -223,6 +227,7 @@ def test_steps_across_a_minimum_are_too_large(lr: float, steps: int) -> None:
     assert float(cure.change.split()[-1]) < 0.8
 
 
+@pytest.mark.long
 def test_of_own_rates_none_is_blamed_alone() -> None:
     """50 a^2 + (b - 1)^2 / 2 is stable up to 0.02 and 2: 0.1 of b is not too large."""
     found = gd.diagnose(
@@ -237,6 +242,7 @@ def test_of_own_rates_none_is_blamed_alone() -> None:
 
 
 class TestAdviceFollowedLiterally:
+    @pytest.mark.long
     def test_a_rate_settles_at_the_target_and_does_not_only_stay_near(self) -> None:
         # Its curvature at 0.05 is 2 / 0.05^2 = 800: above a rate of 0.0025 nothing settles there.
         found = gd.diagnose(
@@ -249,6 +255,7 @@ class TestAdviceFollowedLiterally:
             x -= rate * 2 * (math.log(x) - math.log(0.05)) / x
         assert x == pytest.approx(0.05, rel=1e-6)
 
+    @pytest.mark.long
     def test_what_swings_ever_less_wants_steps_and_no_other_rate(self) -> None:
         # Of 2 x^2 / 2 with momentum 0.99 a swing shrinks by sqrt(0.99) a step at any rate that
         # swings: to 1 / 50 within 779.
@@ -260,6 +267,7 @@ class TestAdviceFollowedLiterally:
         assert "--lr 0.1 --steps" in found.headline
         assert not {f.cause: f for f in found.findings}["step_too_large"].present
 
+    @pytest.mark.long
     def test_a_schedule_does_not_begin_beyond_the_bound(self) -> None:
         found = gd.diagnose(
             lambda x: (x - 2) ** 2, range=(-5, 5), start=-3.0, target=2.0, lr=0.01, steps=100,
@@ -268,6 +276,7 @@ class TestAdviceFollowedLiterally:
         rate = float(found.headline.split("--lr ")[1].split()[0].rstrip(",."))
         assert 0.01 < rate < 1
 
+    @pytest.mark.long
     @pytest.mark.parametrize("constant", [2.0, 3.0])
     def test_a_repair_that_is_not_enough_says_so(self, constant: float) -> None:
         # Without the root the minimum is at the constant, and with it at its square.
@@ -311,6 +320,7 @@ def test_what_a_method_of_init_computes_is_found() -> None:
     assert "self.kernel = torch.cos" in found.headline
 
 
+@pytest.mark.long
 def test_a_first_step_that_leads_far_out_is_a_rate_too_large() -> None:
     # The slope of (1 / r - 0.5)^2 at 0.05 is -2 x 19.5 / 0.05^2 = -15,600: a step of 156.
     found = gd.diagnose(
@@ -320,6 +330,7 @@ def test_a_first_step_that_leads_far_out_is_a_rate_too_large() -> None:
     assert "leads from 0.05 to 156" in found.headline
 
 
+@pytest.mark.long
 def test_a_probability_that_torch_limits_is_named() -> None:
     target = torch.sigmoid(torch.tensor(3.0, dtype=torch.float64))
 
@@ -336,6 +347,7 @@ def test_a_probability_that_torch_limits_is_named() -> None:
     assert gd.diagnose(right, **how, steps=300).verdict == "healthy"
 
 
+@pytest.mark.long
 def test_the_level_floor_of_a_quartic_is_no_flat_start() -> None:
     # From 0.05 the slope 4 x^3 is 5e-4, of 32 at the range's end: dx/dt = -4 x^3 takes x to 0.02
     # at t = (1 / 0.02^2 - 1 / 0.05^2) / 8 = 262, some 26,000 steps of 0.01.

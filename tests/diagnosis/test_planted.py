@@ -439,6 +439,7 @@ def test_opposite_rotation_is_the_mirrored_kernel() -> None:
     torch.testing.assert_close(mine, theirs.flip(0), rtol=0, atol=1e-14)
 
 
+@pytest.mark.long
 @pytest.mark.each(5)
 @pytest.mark.parametrize(
     "case",

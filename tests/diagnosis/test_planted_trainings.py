@@ -31,6 +31,7 @@ OTHERS = [
 CASES = [*((fault, 1) for fault in FAULTS), *OTHERS]
 
 
+@pytest.mark.long
 @pytest.mark.each(10)
 @pytest.mark.parametrize(("fault", "seed"), CASES)
 def test_a_planted_fault_is_found_in_its_filter(fault: str, seed: int) -> None:

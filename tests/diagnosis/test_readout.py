@@ -45,6 +45,7 @@ def left(columns: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.mean((wanted - columns @ weights) ** 2) / wanted.var())
 
 
+@pytest.mark.long
 def test_those_that_arrive_are_those_that_are_similar() -> None:
     found = made()
     assert found.arrived == recovered(found.kernels[1], found.teacher_kernels) < 4

@@ -104,6 +104,7 @@ def made(loss: object = None) -> gd.Training:
     return training if loss is None else gd.Training(training.model, training.batches, loss)
 
 
+@pytest.mark.long
 def test_from_python(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PART", 1e9)

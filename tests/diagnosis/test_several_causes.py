@@ -97,6 +97,7 @@ def test_a_rate_beyond_the_targets_bound_is_told_even_where_it_settles(caught: F
     assert found.explanation.startswith("the rate 0.3 is")
 
 
+@pytest.mark.long
 def test_a_rate_that_the_scan_beside_a_kink_refutes_is_too_large() -> None:
     """At the kink of a root no theory bounds the rate: what ran from beside the target does."""
     facts = _facts("rmse", 3.0, 200)
@@ -266,6 +267,7 @@ def the_product(v: Tensor) -> Tensor:
     return (v[0] * v[1] - 1) ** 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("loss", "start", "target"),
     [
@@ -312,6 +314,7 @@ def _without_target(function: Any, ranges: Any, start: Any, lr: float) -> tuple[
     return target_unreachable(Facts(run)), run.space.target
 
 
+@pytest.mark.long
 def test_a_loss_without_a_minimum_is_said_to_have_none() -> None:
     # The first number alone has the label's sign: the loss of (r, 0) falls as r grows, to 0.
     inputs = torch.tensor([[1.0, 0.2], [2.0, -0.3], [-1.0, 0.1], [-2.0, 0.5], [1.5, 1.0]]).double()
@@ -335,6 +338,7 @@ def test_a_loss_without_a_minimum_is_said_to_have_none() -> None:
     assert np.abs(lowest).max() < 3
 
 
+@pytest.mark.long
 def test_a_minimum_inside_the_ranges_is_sought_though_the_loss_falls_on_outside() -> None:
     # v^2 - v^3 / 9 has a minimum at 0, a maximum at 6, and falls below 0 beyond 9.
     found, lowest = _without_target(
@@ -344,6 +348,7 @@ def test_a_minimum_inside_the_ranges_is_sought_though_the_loss_falls_on_outside(
     assert np.abs(lowest).max() < 0.02
 
 
+@pytest.mark.long
 def test_a_valley_that_takes_more_steps_than_are_scanned_has_a_rate_that_works() -> None:
     def rosenbrock(v: Any) -> Any:
         return (1 - v[0]) ** 2 + 100 * (v[1] - v[0] ** 2) ** 2
@@ -365,6 +370,7 @@ def test_a_valley_that_takes_more_steps_than_are_scanned_has_a_rate_that_works()
     assert not no_working_lr(facts).present
 
 
+@pytest.mark.long
 def test_without_its_root_a_loss_of_several_has_a_slope_at_zero() -> None:
     # A step of 0.2 x 2 x (v - goal) / 2 leaves 0.8 of the way, down to rounding and to exactly 0.
     def root(v: Tensor) -> Tensor:
@@ -377,6 +383,7 @@ def test_without_its_root_a_loss_of_several_has_a_slope_at_zero() -> None:
     assert next(remedy for remedy in found.remedies if remedy.name == "mse_loss").works
 
 
+@pytest.mark.long
 def test_a_twin_of_the_target_is_as_low() -> None:
     # Wells at (-1, 0) and (1, 0), both 0 deep; the second is the target.
     def wells(v: Tensor) -> Tensor:
@@ -388,6 +395,7 @@ def test_a_twin_of_the_target_is_as_low() -> None:
     assert "as low as the target's" in found.headline
 
 
+@pytest.mark.long
 def test_the_stable_rate_of_several_is_the_bound() -> None:
     # 2 / L'' = 1 along v[0].
     found = gd.diagnose(

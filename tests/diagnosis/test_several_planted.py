@@ -240,6 +240,7 @@ def test_another_minimum_is_named() -> None:
     assert 0 < advised["a"] < RIGHT
 
 
+@pytest.mark.long
 def test_another_minimum_within_a_hundredth_of_the_range_is_named() -> None:
     def ripples(a: Tensor, b: Tensor) -> Tensor:
         # Along a L'' is 25,860 at 1 and much the same at the next minimum, 0.039 of 4 beside it.

@@ -148,6 +148,7 @@ def test_module_and_random_state_come_back() -> None:
     assert (np.random.get_state()[1] == states[2]).all()  # noqa: NPY002
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_training() -> None:
     loader = DataLoader(TensorDataset(*labelled()), batch_size=16, shuffle=True)
     made = gd.Training(Classifier(), loader, functional.cross_entropy)
@@ -257,6 +258,7 @@ def test_filters_of_several_layers_are_kept_apart() -> None:
         assert clause.startswith("theta of filter")
 
 
+@pytest.mark.long
 def test_only_what_makes_a_kernel_is_called_a_filter() -> None:
     for path, what in (("4.bias", "2 elements"), ("4.weight", "2 rows")):
         _, result = two_layers(path)
@@ -322,6 +324,7 @@ def test_every_verdict_has_its_words() -> None:
     assert said - {"healthy"} == causes.FAULTS.keys()
 
 
+@pytest.mark.long
 def test_json_and_files() -> None:
     result = found()
     shown = json.loads(json.dumps(result.to_dict()))
@@ -512,6 +515,7 @@ def build():
 """
 
 
+@pytest.mark.long
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)

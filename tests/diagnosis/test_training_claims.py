@@ -280,6 +280,7 @@ def test_what_others_made_up_for_is_a_start_in_the_wrong_basin_all_the_same() ->
     assert found.loss > 0.05
 
 
+@pytest.mark.long
 def test_two_that_want_one_place_do_not_both_go_there() -> None:
     """Of three waves one is missed; where two went there, another would be."""
     t = torch.linspace(0, 6.28, 256)
@@ -301,6 +302,7 @@ class Detached(Waves):
         return self.head(torch.cat([turns.sin(), turns.cos()], 1))
 
 
+@pytest.mark.long
 @pytest.mark.each(2)
 @pytest.mark.parametrize("offset", [20.0, 0.0])
 @pytest.mark.parametrize(
@@ -432,6 +434,7 @@ class Branching(Bank):
         return kernels(self.theta) * (self.gain if self.gain > 0 else -self.gain)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("made", [Kept, Listed])
 def test_modules_that_hold_tensors_are_judged_as_others(
     made: Callable[[list[float]], Bank],
@@ -498,6 +501,7 @@ class Wave(nn.Module):
 
 
 class TestAFrequency:
+    @pytest.mark.long
     @pytest.mark.parametrize("length", [50, 300, 1000])
     def test_of_a_long_signal_has_narrow_minima(self, length: int) -> None:
         x = torch.linspace(0, length, 40 * length)[:, None]
@@ -651,6 +655,7 @@ def test_what_limits_a_value_is_a_clamp_whatever_it_is_called(how: str) -> None:
     assert f"clamps the value ({how})" in found.headline
 
 
+@pytest.mark.long
 def test_noise_of_batches_is_no_fall() -> None:
     # At the minimum of a mean the loss of a batch varies, and falls in no part of the steps.
     torch.manual_seed(0)
@@ -664,6 +669,7 @@ def test_noise_of_batches_is_no_fall() -> None:
         assert verdicts(found) == {"bias": "healthy"}
 
 
+@pytest.mark.long
 @pytest.mark.each(3)
 @pytest.mark.parametrize("seed", range(3))
 def test_kinks_beside_a_start_make_no_derivative_wrong(seed: int) -> None:

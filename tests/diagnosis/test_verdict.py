@@ -81,6 +81,7 @@ def test_question_has_no_working_learning_rate(question: Diagnosis) -> None:
     assert {"wrong_basin", "step_too_large"} <= _causes(question, "contributing")
 
 
+@pytest.mark.long
 def test_question_derivative_is_cleared_with_its_figure(question: Diagnosis) -> None:
     assert "wrong_gradient" in _causes(question, "ruled_out")
     finding = next(f for f in question.findings if f.cause == "wrong_gradient")

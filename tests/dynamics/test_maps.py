@@ -108,6 +108,7 @@ def _is_chaotic(loss: str, settings: OptimizerSettings, path: npt.NDArray[np.flo
     return not bool((np.abs(neighbour - path) < PARTED).all())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "momentum", "loss"),
     [
@@ -479,6 +480,7 @@ def _photograph(**settings: Any) -> Callable[[], Basins]:
     return measure
 
 
+@pytest.mark.long
 def test_rates_on_the_photograph_mse() -> None:
     shown = _photograph(loss="mse")().to_dict()
     assert shown["working_lr"] == []

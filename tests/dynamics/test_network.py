@@ -157,6 +157,7 @@ def test_random_directions_are_as_long_as_the_filters() -> None:
                 assert not moved.any(), name
 
 
+@pytest.mark.long
 def test_main_directions_are_those_of_the_svd() -> None:
     training = made(lambda: perceptron(25, 6, 3))
     found = gd.sweep(training, plane="pca", points=3, lr=0.3, steps=100)
@@ -191,6 +192,7 @@ def hessian_of(training: gd.Training) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.func.grad(loss)(at), hessian
 
 
+@pytest.mark.long
 def test_gradient_and_sharpest_direction() -> None:
     training = made(lambda: perceptron(25, 4, 3))
     found = gd.sweep(training, plane="gradient", points=3, lr=0.3, steps=30)
@@ -277,6 +279,7 @@ def test_the_sentence_agrees_with_a_direct_measurement(name: str) -> None:
     assert (captured >= 0.8 and apart <= 0.1) == shows
 
 
+@pytest.mark.long
 def test_both_answers_occur() -> None:
     answers = {
         name: gd.sweep(made(model), plane=plane, points=21, lr=lr, steps=steps).shows
@@ -287,6 +290,7 @@ def test_both_answers_occur() -> None:
     assert not answers["any plane"]
 
 
+@pytest.mark.long
 def test_lines_between_ends_and_seeds_against_dense_plain_ones() -> None:
     model = lambda: perceptron(25, 10, 3)  # noqa: E731 - made thrice
     found = gd.sweep(made(model), plane="pca", points=3, lr=1.0, steps=90, seeds=2)
@@ -325,6 +329,7 @@ def test_a_line_is_resolved_where_it_bends(width: float) -> None:
     assert width > 0.1 or apart < np.abs(np.interp(dense, even, loss(even)) - loss(dense)).max()
 
 
+@pytest.mark.long
 def test_the_largest_eigenvalues_are_those_of_the_whole_hessian() -> None:
     training = made(lambda: perceptron(25, 4, 3))
     found = gd.sweep(training, plane="random", points=3, lr=0.4, steps=30, params="3.weight")
@@ -532,6 +537,7 @@ def test_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["result"]["points"] == [5, 41]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stop", [25, 60])
 def test_an_interrupted_command_goes_on(stop: int, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
@@ -582,6 +588,7 @@ def test_options_without_effect(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.long
 def test_a_result_is_drawn_and_tabulated() -> None:
     pytest.importorskip("pandas")
     found = gd.sweep(made(lambda: perceptron(25, 3)), plane="random", points=4, steps=10)

@@ -100,6 +100,7 @@ def test_every_ending_is_that_of_the_formula() -> None:
         assert len(trial["losses"]) == (2 if reached else 1)
 
 
+@pytest.mark.long
 @pytest.mark.each(3)
 @pytest.mark.parametrize("short", [0.999, 1.2, 3.0])
 def test_none_works_only_where_a_scan_finds_none(short: float) -> None:
@@ -176,6 +177,7 @@ def noisy(seed: int = 0) -> gd.Training:
 NOISY: dict[str, Any] = {"steps": 25, "lr": (1e-3, 10, 5), "factor": 1.5}
 
 
+@pytest.mark.long
 def test_the_goal_is_near_the_lowest_ending() -> None:
     found = gd.rates(noisy(), optimizer="adam", **NOISY)
     shown = found.to_dict()
@@ -195,6 +197,7 @@ def test_the_goal_is_near_the_lowest_ending() -> None:
     assert low < shown["recommended_lr"] < high
 
 
+@pytest.mark.long
 def test_one_ending_by_a_plain_loop() -> None:
     training = noisy()
     training.model[3].p = 0.0
@@ -264,6 +267,7 @@ def test_code_that_fails_at_large_rates_only() -> None:
         gd.rates(always)
 
 
+@pytest.mark.long
 @pytest.mark.each(3)
 @pytest.mark.parametrize("stop", [2, 7, 20])
 def test_an_interrupted_search_goes_on(stop: int, tmp_path: Path, monkeypatch) -> None:
@@ -354,6 +358,7 @@ def test_the_plan_is_announced_and_kept() -> None:
     assert "25 steps" in plan
 
 
+@pytest.mark.long
 def test_short_time() -> None:
     said: list[str] = []
     training = noisy()
@@ -400,6 +405,7 @@ def test_a_start_that_is_not_finite() -> None:
         gd.rates(training)
 
 
+@pytest.mark.long
 def test_a_result_is_drawn_and_tabulated() -> None:
     pytest.importorskip("pandas")
     found = gd.rates(bowl(1.0, 9.0), steps=20, seeds=2, lr=(1e-2, 1, 4), factor=2, params="first")

@@ -136,6 +136,7 @@ def test_the_joint_gradients_scatter_as_samples_without_replacement_do(pictures)
     assert "theta by " in noisy.batch["explanation"]
 
 
+@pytest.mark.long
 def test_the_listeners_get_every_column(pictures):
     told = {}
     experiment = Experiment(images=pictures, loss="mse", **SMALL)
@@ -232,6 +233,7 @@ class TestWhatIsSaid:
         assert noisy.outcome == "reached"
         assert "the gradient of every image vanishes" in noisy.batch["explanation"]
 
+    @pytest.mark.long
     def test_leaving_the_basin_is_told_with_its_step(self, hovering, grained):
         other, _ = hovering
         experiment = Experiment(images=grained, loss="mse", **SMALL)
@@ -273,6 +275,7 @@ def test_batches_need_many_images_and_a_shortcut(pictures):
         gd.optimize(direct, batch_size=2, steps=1)
 
 
+@pytest.mark.long
 def test_other_optimizers_wander_without_a_prediction(hovering, grained):
     other, _ = hovering
     experiment = Experiment(images=grained, loss="mse", **SMALL)

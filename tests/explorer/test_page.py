@@ -45,6 +45,8 @@ from tests.dynamics import independent
 from tests.dynamics.single import steps_of
 from tests.explorer.chromium import Browser
 
+pytestmark = pytest.mark.long
+
 MEGABYTE = 1_000_000
 # Fewer than the command's own 1500: every page maps all starts and rates in the background.
 STEPS = 100

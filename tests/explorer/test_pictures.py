@@ -42,6 +42,7 @@ def response(pictures: ResponsePictures, theta: float, period: float) -> np.ndar
     return np.asarray(np.tensordot(coordinates * pictures.scales, pictures.components, axes=1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(60, 52), (700, 640)])
 def test_pictures_are_the_means_of_the_direct_responses(texture, shape):
     image = texture(*shape)

@@ -45,6 +45,7 @@ class TestHopper:
         ("45.000", "minimum", "0.0000", "100.32", "0.0199"),
     )
 
+    @pytest.mark.long
     def test_elongated_filter(self, hopper_landscape):
         landscape = hopper_landscape(loss="mse", **ELONGATED)
         assert landscape.certificate.certified
@@ -133,6 +134,7 @@ class TestHopper:
         kinds = [point.kind for point in landscape.points]
         assert kinds == ["minimum", "maximum"] * 14
 
+    @pytest.mark.long
     @pytest.mark.each(4)
     @pytest.mark.parametrize(
         "setting",
@@ -293,6 +295,7 @@ class TestAgainstSignChanges:
         with pytest.raises(AssertionError):
             assert_sign_changes(sampled, samples, [roots[0] + 0.05, *roots[1:]], math.pi)
 
+    @pytest.mark.long
     @settings(max_examples=25)
     @given(
         options=st.fixed_dictionaries(SMALL_EXPERIMENTS),
@@ -359,6 +362,7 @@ class TestAgainstSignChanges:
 
 
 class TestPlanted:
+    @pytest.mark.long
     @given(ratio=st.floats(-1, 1))
     def test_sum_of_two_cosines(self, ratio):
         # L = cos v + b cos 2v: L' = -sin v (1 + 4 b cos v).
@@ -381,6 +385,7 @@ class TestPlanted:
             assert point.kind == ("minimum" if point.curvature > 0 else "maximum")
             assert -math.pi <= point.value < math.pi
 
+    @pytest.mark.long
     @settings(max_examples=25)
     @given(exponent=st.floats(-14, -1), sign=st.sampled_from([-1.0, 1.0]))
     def test_a_certificate_near_a_quadruple_point_is_never_wrong(self, exponent, sign):
@@ -392,6 +397,7 @@ class TestPlanted:
         else:
             assert landscape.certificate.reason
 
+    @pytest.mark.long
     @settings(max_examples=25)
     @given(
         exponent=st.floats(-14, -0.5), sign=st.sampled_from([-1.0, 1.0]), middle=st.floats(-1, 1)
@@ -411,6 +417,7 @@ class TestPlanted:
             assert landscape.certificate.reason
             assert gap < 1e-4
 
+    @pytest.mark.long
     @given(
         roots=st.lists(st.integers(-40, 40), max_size=6, unique=True),
         shift=st.floats(0, 0.04),
@@ -639,6 +646,7 @@ class TestNothingIsClaimed:
         assert not landscape.certificate.certified
         assert "flat" in landscape.certificate.reason
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("function", "periodic"),
         [
@@ -654,6 +662,7 @@ class TestNothingIsClaimed:
         assert not landscape.certificate.certified
         assert landscape.certificate.reason
 
+    @pytest.mark.long
     @pytest.mark.parametrize("degree", [64, 128, 256])
     def test_a_ripple_that_sampling_cannot_see_is_not_certified_away(self, degree):
         # 2 v + v^2 / 2 + T_n(v) / 20 has no critical point without its ripple, and about n with
@@ -670,6 +679,7 @@ class TestNothingIsClaimed:
         else:
             assert landscape.certificate.reason
 
+    @pytest.mark.long
     @settings(max_examples=15)
     @given(frequency=st.integers(31, 200), phase=st.sampled_from([0.0, 0.3, math.pi / 2]))
     def test_a_fast_ripple_on_a_slow_wave(self, frequency, phase):
@@ -721,6 +731,7 @@ def rough(value: torch.Tensor) -> torch.Tensor:
     return sum(waves, (value - 1) ** 2)
 
 
+@pytest.mark.long
 def test_a_target_that_the_series_missed_is_looked_at():
     # L'' at 1 is 2 + pi^2 (1 + 24.5 + ... + 24.5^5) = 9.08e7: its basin is some 1e-4 wide.
     landscape = find_critical_points(own_objective(rough, range=(-3.0, 3.0), target=1.0))
@@ -778,6 +789,7 @@ def test_a_target_on_a_slope_is_no_critical_point(target):
     assert target not in [point.value for point in landscape.points]
 
 
+@pytest.mark.long
 def test_a_stretch_within_the_error_is_given_up_and_not_bisected():
     # |v - 1|^3: near 1 the derivative lies within the error of its series, of some 2000 terms.
     # Bisecting there doubled the cells with every level, to 580,000, to no other end.

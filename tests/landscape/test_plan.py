@@ -88,6 +88,7 @@ def test_a_smooth_loss_is_followed_as_far_as_a_second_allows(monkeypatch) -> Non
     assert minimum.curvature == pytest.approx(200, rel=1e-6)
 
 
+@pytest.mark.long
 def test_a_slow_kinked_loss_takes_what_was_announced() -> None:
     objective = own_objective(slowly, **RANGE)
     plan = make_plan(objective)
@@ -102,6 +103,7 @@ def test_a_slow_kinked_loss_takes_what_was_announced() -> None:
     assert found.landscape.certificate.basis == "resolved"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["sweep", "diagnose"])
 def test_a_given_time_is_kept(command: str) -> None:
     seconds = {"sweep": 1.6, "diagnose": 3.2}[command]
@@ -129,6 +131,7 @@ def test_a_given_time_is_kept(command: str) -> None:
     assert found.landscape.attractors[0].value == pytest.approx(0.3, abs=0.3)
 
 
+@pytest.mark.long
 def test_the_command_line_says_it_first(tmp_path, monkeypatch, capsys) -> None:
     code = (
         "import time\ndef loss(v):\n    time.sleep(0.003); float(v.detach())\n    return v.abs()\n"

@@ -87,6 +87,7 @@ def test_a_jump_is_located_and_compared_with_the_minima():
     assert Landscape.from_dict(saved).discontinuities == landscape.discontinuities
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "loss",
     [
@@ -136,6 +137,7 @@ def test_a_run_beside_which_the_loss_jumps_lower_is_not_healthy():
     assert evidence["lowest_loss"] == pytest.approx(-0.64)
 
 
+@pytest.mark.long
 def test_a_rise_from_the_target_to_a_dip_beside_a_tooth_is_the_targets_basin():
     # A turned image, sampled linearly: its loss has a kink wherever a pixel changes its neighbours,
     # and dips whose other side lies nearer to them than any sample.

@@ -143,6 +143,7 @@ class TestShortcutAgainstDirect:
             beside = experiment.parameter(name).target + np.array([1e-5, -1e-4])
             assert_same_landscape(experiment, name, beside)
 
+    @pytest.mark.long
     @settings(max_examples=60)
     @given(data=st.data())
     def test_any_experiment(self, texture, data):
@@ -216,6 +217,7 @@ class TestShortcutAgainstDirect:
         assert rmse.is_root
         assert not mse.is_root
 
+    @pytest.mark.long
     def test_the_photograph_itself(self):
         # Whole size and default filter; by shifted images, which is quicker than conv2d here.
         experiment = Experiment(loss="mse")

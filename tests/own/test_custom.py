@@ -25,7 +25,7 @@ from gabordiag.landscape.series import build_series
 from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.own.custom import own_objective
-from gabordiag.own.loading import load_object
+from gabordiag.own.loading import load_object, public
 from gabordiag.own.modules import read_tensor
 from gabordiag.own.numeric import differentiate, has_sharp_zero, measure_noise
 from gabordiag.own.parameters import is_angle_name
@@ -411,6 +411,7 @@ class TestModule:
         )
         np.testing.assert_array_equal(basins.outcomes, right.outcomes)
 
+    @pytest.mark.long
     def test_a_function_that_torch_cannot_batch_is_asked_seldom(self):
         calls = []
 
@@ -436,6 +437,7 @@ class TestModule:
         assert outside == pytest.approx(math.exp(3.0), rel=1e-6)
         assert cheap.gradient([0.5])[0] == pytest.approx(math.exp(0.5), rel=1e-4)
 
+    @pytest.mark.long
     def test_a_kinked_loss_is_not_certified_and_not_sampled_for_ever(self):
         objective = own_objective(lambda v: (v - 0.3).abs() + (v - 0.8).abs(), range=(0.0, 1.0))
         landscape = find_critical_points(objective)
@@ -749,6 +751,40 @@ class TestNothingIsTouched:
         assert f"planted_layers.py, line {line}, in forward" in caught.value.problem
         assert "ValueError: the kernel is too large" in caught.value.problem
         assert isinstance(caught.value.__cause__, ValueError)
+
+    def test_by_public_functions(self):
+        def restless(v):
+            noise = random.random() + np.random.rand() + float(torch.rand(()))  # noqa: NPY002
+            if float(v.detach()) > 1.5:
+                raise RuntimeError("trap")
+            return (v - 0.3) ** 2 + 1e-3 * noise
+
+        drawn = random_states()
+        paths = [
+            gd.optimize(restless, start=1.0, range=(-1.5, 1.5), lr=0.1, steps=20) for _ in range(2)
+        ]
+        assert random_states() == drawn
+        # Each draws from streams of its own, which start at the seed.
+        np.testing.assert_array_equal(*(found.runs[0].trajectory.losses for found in paths))
+        with pytest.raises(InputError, match="trap"):
+            gd.sweep(restless, range=(-1.0, 2.0), start=0.0)
+        assert random_states() == drawn
+
+    def test_where_two_take_turns_within_a_public_function(self):
+        def draws(v):
+            return v * 0 + torch.rand((), dtype=v.dtype)
+
+        one, two = (own_objective(draws, range=(0.0, 1.0), seed=seed) for seed in (1, 2))
+        apart = [[line.loss_at(0.5)[0] for _ in range(3)] for line in (one, two)]
+        drawn = random_states()
+
+        @public
+        def take_turns(*lines):
+            return [[line.loss_at(0.5)[0] for line in lines] for _ in range(3)]
+
+        again = [own_objective(draws, range=(0.0, 1.0), seed=seed) for seed in (1, 2)]
+        assert np.transpose(take_turns(*again)).tolist() == apart
+        assert random_states() == drawn
 
     def test_an_original_that_raises_in_the_middle(self, image):
         class Trap(planted.HoldsOnToItself):

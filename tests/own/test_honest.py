@@ -351,6 +351,7 @@ def test_few_digits_are_no_wrong_gradient(module: type[Turned]) -> None:
 SAMPLES = torch.arange(200) / 2000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "loss",
     siblings(
@@ -479,6 +480,7 @@ def of_three(v: Tensor) -> Tensor:
     return (radius - 1) ** 2 + (v[0] - 2) ** 2 + v[2] ** 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("loss", "start", "operation"),
     [
@@ -503,6 +505,7 @@ def root_within(v: Tensor) -> Tensor:
     return (v**0.5 - 1) ** 2
 
 
+@pytest.mark.long
 def test_a_repair_that_was_tried_in_vain_is_no_advice() -> None:
     """With a constant inside the root a step from 0 is so long that the next root is negative."""
     found = gd.diagnose(root_within, range=(0, 3), start=0.0, target=1.0, lr=0.1)
@@ -516,6 +519,7 @@ def step_at_zero(v: Tensor) -> Tensor:
     return (v - 1) ** 2 + 10 * (v < 0).to(v.dtype)
 
 
+@pytest.mark.long
 def test_a_jump_at_the_start_is_no_noise() -> None:
     found = gd.diagnose(step_at_zero, range=(-2, 2), start=0.0, target=1.0, lr=0.1)
     assert found.verdict == "healthy"
@@ -605,6 +609,7 @@ class Swing(torch.nn.Module):
         return (self.a[0] - 1) ** 2 + (self.a[1] - 1) ** 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("param", ["a", "a[0]"])
 def test_a_frozen_tensor_of_several_numbers_is_mended_as_a_whole(param: str) -> None:
     found = gd.diagnose(Swing(), param=param, range=(-3, 3), lr=0.1, steps=60)
@@ -615,6 +620,7 @@ def held_back(v: Tensor) -> Tensor:
     return (torch.exp(-(v[0].detach() ** 2)) - 0.5) ** 2 + (v[1] - 1) ** 2
 
 
+@pytest.mark.long
 def test_with_the_right_derivative_of_several_the_lowest_minimum_is_known() -> None:
     """exp(-v0^2) = 1/2 at v0 = sqrt(log 2), where the loss is zero."""
     ranges = ((0, 2), (-2, 2))
@@ -725,6 +731,7 @@ class Clamped(nn.Module):
         return torch.sin(self.t * x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", ["mse", pytest.param("rmse", marks=pytest.mark.slow)])
 def test_a_forward_that_writes_into_its_parameter_is_named(loss: str) -> None:
     x = torch.linspace(0.1, 5, 40, dtype=torch.float64)

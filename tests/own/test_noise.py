@@ -62,6 +62,7 @@ def _case(name: str, loss: Loss, right: set[str], slow: bool = True, **options: 
 _STUCK = {"wrong_basin", "no_working_lr"}
 
 
+@pytest.mark.long
 @pytest.mark.each(5)
 @pytest.mark.parametrize(
     ("loss", "right", "options"),

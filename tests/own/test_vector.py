@@ -133,6 +133,7 @@ class TestFunction:
         np.testing.assert_array_equal([run.start for run in made.runs], starts)
         assert {run.outcome for run in made.runs} == {"reached"}
 
+    @pytest.mark.long
     def test_a_saddle_is_where_equal_starts_lead(self):
         # cos a cos b from a = b runs along the diagonal, and ends where both slopes are zero.
         run = gd.optimize(
@@ -194,6 +195,7 @@ class TestFunction:
         ).runs[0]  # fmt: skip
         np.testing.assert_allclose(run.final, [0.8**10, 0.6**10], rtol=1e-10)
 
+    @pytest.mark.long
     def test_the_same_seed_draws_the_same_noise(self):
         def noisy(v):
             return (v**2).sum() + 0.1 * torch.randn(())
@@ -407,6 +409,7 @@ class TestModule:
         with pytest.raises(UsageError, match="more than 256"):
             own_objective(nn.Linear(20, 20), param="weight", input=torch.ones(20), target=0.0)
 
+    @pytest.mark.long
     def test_one_element_says_that_the_others_are_held(self):
         made = gd.optimize(
             Wave(), param="phase[0]", input=X, target=0.2, range=(-3, 3), lr=0.1, loss="mse"

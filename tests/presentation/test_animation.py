@@ -137,6 +137,7 @@ def test_a_step_of_many_turns_goes_its_remainder() -> None:
             assert abs(after.value - before.value) < PERIOD
 
 
+@pytest.mark.long
 @pytest.mark.each(3)
 @pytest.mark.parametrize(
     ("lr", "steps"), [(6.0, 3000), (0.01, 3000), (1e-4, 50), (1.4, 500), (0.1, 1), (60.0, 500)]
@@ -349,6 +350,7 @@ def test_with_ffmpeg_there_is(gif: bytes) -> None:
     assert content[4:8] == b"ftyp"
 
 
+@pytest.mark.long
 def test_a_failing_ffmpeg_is_as_none(
     monkeypatch: pytest.MonkeyPatch, gif: bytes, tmp_path: Any
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_run_that_arrives() -> None:
     assert helps == "Nothing needs to change."
 
 
+@pytest.mark.long
 def test_a_scan_with_more_steps_than_the_run_says_how_many() -> None:
     settings = {"range": (0.0, 2.0), "start": 0.2, "lr": 0.1}
     within = "from this start in up to 1500 steps."
@@ -77,12 +78,14 @@ def test_a_wrong_derivative_and_what_to_change() -> None:
     assert tried.endswith("remedies tried 2 work.")
 
 
+@pytest.mark.long
 def test_a_loss_without_a_minimum() -> None:
     _, (_, minimum, run, _) = answered(line, range=(0.0, 2.0), start=0.2, lr=0.1, steps=100)
     assert minimum == "No: there is none."
     assert run.startswith("sgd, lr 0.1: NaN, infinity, or gone from the range")
 
 
+@pytest.mark.long
 def test_a_run_that_jumps_out_of_the_wrong_basin() -> None:
     made, (_, minimum, run, helps) = answered(
         two_valleys, range=(-math.pi, math.pi), period=2 * math.pi, target=math.pi / 3, start=-1.0,

@@ -227,6 +227,7 @@ def test_every_figure_is_looked_at(drawn: dict[str, Figure]) -> None:
     assert set(NAMES) == set(drawn)
 
 
+@pytest.mark.long
 @pytest.mark.each(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_cut_off(drawn: dict[str, Figure], name: str) -> None:
@@ -244,6 +245,7 @@ def test_angles_are_shown_in_degrees(drawn: dict[str, Figure], name: str) -> Non
     assert "theta [degrees]" in words_in(drawn[name])
 
 
+@pytest.mark.long
 @pytest.mark.each(3)
 @pytest.mark.parametrize("fmt", ["png", "svg", "pdf"])
 def test_two_renderings_are_the_same_bytes(drawn: dict[str, Figure], fmt: str) -> None:
@@ -266,6 +268,7 @@ def test_saved_data_draw_the_same_picture(made: Made, png: Callable[[str], bytes
             assert render(draw()) == png(stem), stem
 
 
+@pytest.mark.long
 def test_the_callers_settings_neither_change_nor_matter(
     made: Made, png: Callable[[str], bytes]
 ) -> None:
@@ -330,6 +333,7 @@ def test_each_panel_can_be_drawn_alone(
     assert (extent[2:] <= figure.get_size_inches() + 0.05).all()
 
 
+@pytest.mark.long
 def test_a_panel_keeps_its_colour_bar_and_other_figures_stay_whole(made: Made) -> None:
     pixels = np.random.default_rng(1).standard_normal((30, 30))
     experiment = Experiment(image=pixels, wavelength=5.0, sigma=2.0, kernel_size=9)
@@ -949,6 +953,7 @@ def test_runs_that_break_down_are_not_called_chaos(made: Made) -> None:
 # --- plot, render, save ---------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_plot_draws_into_the_given_axes(made: Made) -> None:
     figure = Figure()
     FigureCanvasAgg(figure)
@@ -1011,6 +1016,7 @@ def test_meshes_and_clouds_are_pictures_inside_an_svg(drawn: dict[str, Figure]) 
         assert len(content) < 600_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("loss", "is_whole"),
     [

@@ -66,6 +66,7 @@ KINDS = (
 # --- _repr_html_ ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.each(8)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_notebook_shows_one_picture_and_some_words(kind: str) -> None:

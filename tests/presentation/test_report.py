@@ -142,6 +142,7 @@ def test_the_pictures_are_inside_in_the_order_of_the_text(files: dict[str, bytes
     assert kinds == ["data:image/gif", "data:image/png", "data:image/png"]
 
 
+@pytest.mark.long
 def test_colours_that_mean_something_stay(files: dict[str, bytes]) -> None:
     parsed = Page(files["report.html"].decode("utf-8"))
     content = base64.b64decode(str(parsed.all("img")[1]["src"]).split(",", 1)[1])
@@ -249,6 +250,7 @@ def test_markdown_shows_the_pictures_that_there_are(files: dict[str, bytes]) -> 
     assert set(names) <= set(files)
 
 
+@pytest.mark.long
 def test_a_figure_without_a_place_comes_last(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = registry.KINDS["optimize"]
 

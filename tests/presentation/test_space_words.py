@@ -136,6 +136,7 @@ class TestWordsOnRuns:
         assert "the Hessian of mse" in told
         assert "rmse has a kink at its zero" in told
 
+    @pytest.mark.long
     def test_a_run_that_broke_down(self, runs: Optimization) -> None:
         nothing = dict.fromkeys(LEARNED)
         view = planted(
@@ -281,6 +282,7 @@ class TestPlane:
 
 
 class TestReports:
+    @pytest.mark.long
     @pytest.mark.each(6)
     @pytest.mark.parametrize(("command", "stem"), [("optimize", "pairs"), ("basins", "plane")])
     @pytest.mark.parametrize("size", SHEETS)
@@ -297,6 +299,7 @@ class TestReports:
         assert Picture(stem) in registry.blocks_of(command, view)
         assert f"{stem}.png" in files["report.md"].decode()
 
+    @pytest.mark.long
     @pytest.mark.each(3)
     @pytest.mark.parametrize(
         ("command", "options", "stem"),

@@ -130,6 +130,7 @@ def test_colours_rise_with_the_loss(surface: Surface, drawn: dict[str, Figure]) 
     assert (np.diff(greys) < 0).all()
 
 
+@pytest.mark.long
 def test_saved_data_draw_the_same_pictures(surface: Surface) -> None:
     view = surface.view()
     again = View(json.loads(json.dumps(view.result)), view.data)

@@ -72,6 +72,7 @@ def without_gradient(log: Log) -> Log:
     return {name: column for name, column in log.items() if name != "grad"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("take", [dict, without_gradient])
 @pytest.mark.parametrize(
     ("made", "cause", "words"),
@@ -141,6 +142,7 @@ def test_a_loss_that_is_logged_in_another_way_is_no_other_loss() -> None:
     assert diagnosed(few).verdict == "healthy"
 
 
+@pytest.mark.long
 def test_rates_that_were_not_logged_follow_the_schedule() -> None:
     # StepLR divides by 10 after each quarter.
     schedule = partial(torch.optim.lr_scheduler.StepLR, step_size=49)
@@ -171,6 +173,7 @@ def test_scheduled_rates_are_those_of_the_schedule(name: str) -> None:
     np.testing.assert_allclose(rates[:, 1], rates[:, 0] / 10, rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.long
 def test_two_parameters_and_a_hand_written_derivative() -> None:
     def bowl(v: Tensor) -> Tensor:
         return v[0] ** 2 + 3 * v[1] ** 2
@@ -209,6 +212,7 @@ def test_moments_of_steps_that_were_not_logged_are_not_asked_for() -> None:
     assert diagnosed(plain).verdict == "wrong_gradient"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("rate", "rows"), [(1.5, 400), (3.0, 200)])
 def test_a_run_that_overflows_is_compared_as_far_as_it_goes(rate: float, rows: int) -> None:
     # On (v - 1/2)^2 every step leads 2 lr - 1 times as far out.
@@ -258,6 +262,7 @@ def test_a_rate_that_rises_from_zero_is_the_schedule_of_a_run() -> None:
     assert (found.verdict, found.run.lr) == ("healthy", 0.1)
 
 
+@pytest.mark.long
 def test_one_of_two_that_stands_still_is_named() -> None:
     step = np.arange(60)
     log = {"step": step, "v[0]": 0.9**step, "v[1]": np.full(60, 0.5)}

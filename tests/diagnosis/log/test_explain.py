@@ -446,6 +446,7 @@ def test_degrees_beside_a_target_in_radians() -> None:
     assert "in degrees is the target" in found.headline
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("height", "waves"), [(0.05, 3), (0.1, 2), (0.02, 5)])
 def test_momentum_beyond_its_bound_swings_about_the_target(height: float, waves: int) -> None:
     # ln cosh x + h (1 - cos k x): the minimum at 0 has the curvature 1 + h k^2, and heavy ball is

@@ -604,6 +604,7 @@ def fates() -> list[tuple[str, Rows, set[str]]]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.each(5)
 @pytest.mark.parametrize("form", [*FORMS, *FILES])
 def test_runs_of_known_fate_in_every_form(tmp_path: Path, form: str) -> None:

@@ -17,6 +17,7 @@ IMPOSSIBLE = re.compile(r"-0(\.0*)?°|-0(\.0*)?\b(?![.\d])|\b(nan|inf)\b", re.IG
 NO_ALARM = {"healthy", "equivalent_solution", "inconclusive"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("seed", "landscapes", "each"), [(0, 11, 5), pytest.param(1, 200, 11, marks=pytest.mark.slow)]
 )

@@ -30,6 +30,7 @@ def test_explain_from_python_imports_neither_torch_nor_matplotlib(
     assert done.stdout.split() == []
 
 
+@pytest.mark.long
 @pytest.mark.each(5)
 @pytest.mark.parametrize(
     ("options", "loaded", "code"),

@@ -91,6 +91,7 @@ def is_wide(made: Run) -> bool:
     return float(np.ptp(values)) >= (HIGH - LOW) / 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seed", "count"), [(0, 8), pytest.param(1, 600, marks=pytest.mark.slow)])
 def test_a_log_of_one_parameter_ends_as_its_run(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
@@ -111,6 +112,7 @@ def test_a_log_of_one_parameter_ends_as_its_run(seed: int, count: int) -> None:
 IMAGE = np.random.default_rng(5).random((24, 24))
 
 
+@pytest.mark.long
 @pytest.mark.each(6)
 @pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
 @pytest.mark.parametrize(

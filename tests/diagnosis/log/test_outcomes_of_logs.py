@@ -159,6 +159,7 @@ class TestKinks:
         found = gd.explain(log)
         assert (found.verdict, found.outcome, found.period) == ("step_too_large", "cycle", 2)
 
+    @pytest.mark.long
     def test_noise_about_a_smooth_minimum_is_none(self) -> None:
         for seed in range(8):
             log = descent(bowl, bowl_slope, 1.5, 0.1, noise=0.3, seed=seed)
@@ -213,6 +214,7 @@ class TestRunsThatStopOnASlope:
         lambda t: 0.97**t,
     )
 
+    @pytest.mark.long
     @pytest.mark.parametrize("schedule", SCHEDULES)
     @pytest.mark.parametrize("left_out", [(), ("grad",), ("lr",), ("grad", "lr")])
     def test_a_rate_that_decays_too_soon(self, schedule, left_out: tuple[str, ...]) -> None:
@@ -233,6 +235,7 @@ class TestRunsThatStopOnASlope:
             # Steps over rates are no slopes: with momentum they are those of long ago.
             assert "unless a bound holds it or the rate decayed" in found.headline
 
+    @pytest.mark.long
     @pytest.mark.parametrize("seed", range(6))
     @pytest.mark.parametrize("lr", [0.1, 0.3, 0.7])
     def test_noise_that_a_decaying_rate_freezes_is_no_minimum(self, lr: float, seed: int) -> None:
@@ -298,6 +301,7 @@ class TestProgress:
     RANDOM = np.random.default_rng(0).standard_normal((5, 300))
     T = np.linspace(0, 1, 300)
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "losses",
         [
@@ -314,6 +318,7 @@ class TestProgress:
         walk = np.cumsum(self.RANDOM[3]) * 0.01
         assert gd.explain({"w": walk, "loss": losses}).verdict == "no_progress"
 
+    @pytest.mark.long
     @pytest.mark.each(3)
     @pytest.mark.parametrize("classes", [2, 10, 100, 1000])
     def test_a_classifier_back_at_guessing(self, classes: int) -> None:
@@ -329,6 +334,7 @@ class TestProgress:
             assert found.verdict == "step_too_large", found.headline
             assert found.jumps
 
+    @pytest.mark.long
     @pytest.mark.parametrize("offset", [0.0, 1.0, -5.0, 1e4])
     def test_what_came_to_rest_has_made_progress(self, offset: float) -> None:
         # (1 - 0.2)^300: at rest, whatever constant the loss has.
@@ -360,6 +366,7 @@ class TestNoise:
         found = gd.explain(dict(zip(("tx", "loss"), np.array(rows).T, strict=True)), target=0.05)
         assert found.verdict in ("healthy", "kink")
 
+    @pytest.mark.long
     @pytest.mark.parametrize("seed", range(8))
     def test_beside_another_target_it_is_settled_elsewhere(self, seed: int) -> None:
         # Deviation 0.3 lr^(1/2) / 2 = 0.05 about 0.3.
