@@ -1,30 +1,8 @@
 """Why does a learned Gabor angle jump back? Landscape, dynamics, diagnosis.
 
-The layers, in the order of the story; each imports only from those above it:
-
-    errors, wording   what can go wrong; numbers as people read them
-    choices           the names that can be chosen, as type checkers know them
-    results           what every result can do (JSON, arrays, plot)
-    gabor, images     the kernel and its derivatives; where an image comes from
-    gabor_layer       a convolution with learned Gabor filters
-    gabor_fit         which Gabor filter a kernel is
-    objective         what is minimised: a loss of one or of several parameters
-    own               a user's function or module as an objective; a network and its training
-    checks            is a kernel, a derivative, a graph right?
-    landscape         what that loss looks like: every critical point, with a proof
-    dynamics          what an optimizer does on it: runs, outcomes, maps of many runs
-    callbacks         logs of Lightning's and Hugging Face's training loops
-    charting          the atlas: which filters can be learned on which images
-    diagnosis         why a run fails and what helps, each cause and remedy tried
-    runs              run folders on disk
-    presentation      figures, words, reports
-    explorer          the interactive page
-    api               the public functions
-    cli               the command line
-    examples          README's training and its two notebooks; nothing imports them
-
-Each package's own docstring says which of its files holds what. The public names are loaded when
-they are first used, so that `import gabordiag` costs nothing and the command line answers at once.
+The layers stand in .github/CONTRIBUTING.md, in the order of the story; each package's own docstring
+says which of its files holds what. The public names are loaded when they are first used, so that
+`import gabordiag` costs nothing and the command line answers at once.
 """
 
 from __future__ import annotations

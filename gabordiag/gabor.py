@@ -95,52 +95,6 @@ def validate_kernel_size(kernel_size: int) -> int:
     return int(kernel_size)
 
 
-@dataclass(frozen=True)
-class _Terms:
-    """The factors of the kernel and of its derivatives, tensors of shape (..., K, K) each."""
-
-    x_rot: Tensor
-    y_rot: Tensor
-    # x'^2 + gamma^2 y'^2.
-    distance: Tensor
-    envelope: Tensor
-    phase: Tensor
-    wavelength: Tensor
-    sigma: Tensor
-    gamma: Tensor
-
-
-def _terms(
-    given: Mapping[str, Scalar],
-    kernel_size: int,
-    dtype: torch.dtype | None,
-    rows: int | None = None,
-) -> _Terms:
-    tensors = [value for value in given.values() if isinstance(value, Tensor)]
-    device = tensors[0].device if tensors else None
-    if dtype is None:
-        types = [tensor.dtype for tensor in tensors] or [torch.float64]
-        dtype = functools.reduce(torch.promote_types, types)
-        if not (dtype.is_floating_point or dtype.is_complex):
-            dtype = torch.float64
-    theta, wavelength, sigma, psi, gamma = (
-        torch.as_tensor(given[name], dtype=dtype, device=device)[..., None, None]
-        for name in PARAMETER_NAMES
-    )
-    half = validate_kernel_size(kernel_size) // 2
-    # arange itself has no complex type.
-    grid = torch.arange(-half, half + 1, device=device).to(dtype)
-    x, y = grid[None, :], grid[:rows, None]
-    cos, sin = torch.cos(theta), torch.sin(theta)
-    x_rot = x * cos + y * sin
-    y_rot = y * cos - x * sin
-    across = gamma * y_rot
-    distance = x_rot * x_rot + across * across
-    envelope = torch.exp(distance / (-2 * sigma * sigma))
-    phase = 2 * math.pi * x_rot / wavelength + psi
-    return _Terms(x_rot, y_rot, distance, envelope, phase, wavelength, sigma, gamma)
-
-
 def gabor_kernel(
     theta: Scalar = math.pi / 4,
     wavelength: Scalar = 10.0,
@@ -187,8 +141,7 @@ def gabor_kernel(
         torch.Size([3])
     """
     given = {"theta": theta, "wavelength": wavelength, "sigma": sigma, "psi": psi, "gamma": gamma}
-    terms = _terms(given, kernel_size, dtype)
-    return terms.envelope * torch.cos(terms.phase)
+    return kernel_and_partials(given, kernel_size, (), dtype=dtype)[0]
 
 
 def gabor_partials(
@@ -252,19 +205,39 @@ def kernel_and_partials(
     rows: int | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns `gabor_kernel` and `gabor_partials` at once; of the first rows alone, if given."""
-    t = _terms(arguments, kernel_size, dtype, rows)
-    carrier = t.envelope * torch.cos(t.phase)
-    quadrature = t.envelope * torch.sin(t.phase)
-    variance, frequency = t.sigma * t.sigma, 2 * math.pi / t.wavelength
+    tensors = [value for value in arguments.values() if isinstance(value, Tensor)]
+    device = tensors[0].device if tensors else None
+    if dtype is None:
+        types = [tensor.dtype for tensor in tensors] or [torch.float64]
+        dtype = functools.reduce(torch.promote_types, types)
+        if not (dtype.is_floating_point or dtype.is_complex):
+            dtype = torch.float64
+    theta, wavelength, sigma, psi, gamma = (
+        torch.as_tensor(arguments[name], dtype=dtype, device=device)[..., None, None]
+        for name in PARAMETER_NAMES
+    )
+    half = validate_kernel_size(kernel_size) // 2
+    # arange itself has no complex type.
+    grid = torch.arange(-half, half + 1, device=device).to(dtype)
+    x, y = grid[None, :], grid[:rows, None]
+    cos, sin = torch.cos(theta), torch.sin(theta)
+    x_rot, y_rot = x * cos + y * sin, y * cos - x * sin
+    across, variance = gamma * y_rot, sigma * sigma
+    distance = x_rot * x_rot + across * across
+    envelope = torch.exp(distance / (-2 * variance))
+    phase = 2 * math.pi * x_rot / wavelength + psi
+    carrier = envelope * torch.cos(phase)
+    if not names:
+        return carrier, {}
+    quadrature, frequency = envelope * torch.sin(phase), 2 * math.pi / wavelength
     formulas: dict[str, Callable[[], Tensor]] = {
         "theta": lambda: (
-            -t.y_rot
-            * ((1 - t.gamma * t.gamma) / variance * t.x_rot * carrier + frequency * quadrature)
+            -y_rot * ((1 - gamma * gamma) / variance * x_rot * carrier + frequency * quadrature)
         ),
-        "wavelength": lambda: frequency / t.wavelength * t.x_rot * quadrature,
-        "sigma": lambda: carrier * t.distance / (variance * t.sigma),
+        "wavelength": lambda: frequency / wavelength * x_rot * quadrature,
+        "sigma": lambda: carrier * distance / (variance * sigma),
         "psi": lambda: -quadrature,
-        "gamma": lambda: -t.gamma / variance * carrier * t.y_rot * t.y_rot,
+        "gamma": lambda: -gamma / variance * carrier * y_rot * y_rot,
     }
     return carrier, {name: formulas[name]() for name in names}
 

@@ -573,7 +573,7 @@ def find_culprit(objective: UserObjective, *values: float) -> Culprit | None:
         nonlocal is_masked
         kind = type(node).__name__
         is_masked |= kind.startswith("Where")
-        if _are_finite(handed_on) or not _are_finite(got):
+        if all(map(_is_finite, handed_on)) or not all(map(_is_finite, got)):
             return
         name, location = recorder.made.get(node, (kind.split("Backward")[0].lower(), None))
         # A gradient of zero that becomes NaN was masked away after the operation.
@@ -594,10 +594,6 @@ def _is_finite(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return not isinstance(value, Tensor) or bool(torch.isfinite(value.detach()).all())
-
-
-def _are_finite(gradients: Sequence[Tensor | None]) -> bool:
-    return all(g is None or bool(torch.isfinite(g).all()) for g in gradients)
 
 
 class Repaired(TorchFunctionMode):

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError, OutputError, UsageError
+from gabordiag.own.modules import labels
 from gabordiag.results import LOG_COLUMNS
 
 Source = Tensor | Callable[[], Tensor]
@@ -74,7 +74,7 @@ class TrajectoryLogger:
         self._sources = {name: _source(name, source) for name, source in parameters.items()}
         self._first = next(iter(self._sources.values()))
         self._names = [
-            label for name, get in self._sources.items() for label in _labels(name, get().shape)
+            label for name, get in self._sources.items() for label in labels(name, get().shape)
         ]
         self._file: BinaryIO | None = None
         self._step = 0
@@ -199,12 +199,6 @@ def _owner(tensor: Tensor) -> Tensor:
     """Returns the parameter of which a tensor is an element, or else the tensor."""
     base = tensor._base if tensor._is_view() else None
     return base if base is not None and base.is_leaf else tensor
-
-
-def _labels(name: str, shape: Sequence[int]) -> list[str]:
-    if math.prod(shape) == 1:
-        return [name]
-    return [f"{name}[{','.join(map(str, index))}]" for index in np.ndindex(*shape)]
 
 
 def _gradient(tensor: Tensor) -> Tensor:

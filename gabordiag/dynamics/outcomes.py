@@ -173,8 +173,8 @@ def classify(
         rest = np.concatenate([rest, around.rest_points])
     at_rest = (_apart(space, values[-1], rest) <= _AT_REST).any(axis=1)
     assign(codes, finite & ~moved & ~at_rest, "frozen")
-    assign(codes, _stays_near(space, values, around.goals, finite & (codes < 0)), "reached")
-    assign(codes, _stays_near(space, values, minima, finite & (codes < 0)), "local_minimum")
+    for points, name in ((around.goals, "reached"), (minima, "local_minimum")):
+        assign(codes, _stays_since(space, values, points, finite & (codes < 0)) == 0, name)
 
     periods[finite], drifting[finite] = _find_periods(space, values[:, finite])
     assign(codes, (periods >= 1) & drifting, "running")
@@ -190,13 +190,14 @@ def classify(
         rises = (np.diff(losses, axis=0) > 0).sum(axis=0) >= DESCENT_SHARE * len(moves)
     flat = last_slope <= PLATEAU_SLOPE * around.steepest
     assign(codes, finite & (extent <= PLATEAU_MOVE) & flat, "plateau")
-    ends = _last_stays(space, values, around, finite & (codes < 0))
+    points = np.concatenate([minima, around.goals])
+    ends = _stays_since(space, values, points, finite & (codes < 0))
     assign(codes, descends(lengths, losses, finite, ends), "unfinished")
     # Within a tolerance noise may hide the descent: then it is the values that go one way.
     drifts = (extent <= 1) & (net > 0) & (net >= DESCENT_SHARE * path) & ~rises & (periods == 0)
     assign(codes, finite & drifts, "unfinished")
     reach = np.array([point.settled or 0.0 for point in around.attractors])
-    settled = _stays_near(space, values, minima, finite & (codes < 0), reach)
+    settled = _stays_since(space, values, minima, finite & (codes < 0), reach) == 0
     assign(codes, settled, "local_minimum")
     # What does not move at all is not erratic, whatever the slope: its steps are rounded away.
     assign(codes, periods == 1, "plateau")
@@ -232,35 +233,24 @@ def _apart(space: Space, values: FloatArray, points: FloatArray) -> FloatArray:
     return space.distances(values[:, None], points)
 
 
-def _stays_near(
+def _stays_since(
     space: Space,
     values: FloatArray,
     points: FloatArray,
     among: BoolArray,
     reach: float | FloatArray = 1.0,
-) -> BoolArray:
-    """Whether the whole tail lies within `reach` tolerances of one of the points (m, d)."""
-    near, reach = np.zeros_like(among), np.broadcast_to(reach, len(points))
+) -> IntArray:
+    """Returns since which index (n,) a run stays within `reach` tolerances of one of points (m, d).
+
+    The tail's length for never.
+    """
+    length, count = values.shape[:2]
+    since, reach = np.full(count, length), np.broadcast_to(reach, len(points))
     # The last value rules most runs and points out before the whole tail is looked at.
     last = among[:, None] & (_apart(space, values[-1], points) <= reach)
     for index in np.flatnonzero(last.any(axis=0)):
         runs = np.flatnonzero(last[:, index])
-        apart = space.distances(values[:, runs], points[index])
-        near[runs] |= (apart <= reach[index]).all(axis=0)
-    return near
-
-
-def _last_stays(
-    space: Space, values: FloatArray, around: Surroundings, among: BoolArray
-) -> IntArray:
-    """Returns since which index (n,) a run stays near one minimum; the tail's length for never."""
-    length, count = values.shape[:2]
-    since = np.full(count, length)
-    points = np.concatenate([around.minima, around.goals])
-    last = among[:, None] & (_apart(space, values[-1], points) <= 1.0)
-    for index in np.flatnonzero(last.any(axis=0)):
-        runs = np.flatnonzero(last[:, index])
-        away = space.distances(values[:, runs], points[index]) > 1.0
+        away = space.distances(values[:, runs], points[index]) > reach[index]
         # Counted from the end: the first value that is away.
         stays = np.where(away.any(axis=0), np.argmax(away[::-1], axis=0), length)
         since[runs] = np.minimum(since[runs], length - stays)

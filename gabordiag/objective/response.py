@@ -176,8 +176,10 @@ def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
     # M = V diag(l) V^T gives F = diag(sqrt l) V^T; eigenvalues below zero are rounding. Scaled to a
     # unit diagonal first, because rounding is relative to the largest entry, and an additive image
     # may be far stronger or weaker than the responses.
-    scale = gram.diagonal().clamp(min=torch.finfo(torch.float64).tiny).sqrt()
-    rank = len(basis)
+    rank, squares = len(basis), gram.diagonal().clone()
+    # The pixels by one factor: of some nothing but rounding, of either sign, may be left.
+    squares[:rank] = squares[:rank].max()
+    scale = squares.clamp(min=torch.finfo(torch.float64).tiny).sqrt()
     with one_thread():
         eigenvalues, vectors = torch.linalg.eigh(gram / scale / scale[:, None])
         factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T * scale

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -287,10 +288,7 @@ def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> lis
                 f"{name} has shape {shape}, more than {_MOST_ELEMENTS} numbers.",
                 f"Name some of them, such as {_label(name, [0] * len(shape))}.",
             )
-        return [
-            Element(first, flat, name if tensor.numel() == 1 else _label(name, index))
-            for flat, index in enumerate(np.ndindex(*shape))
-        ]
+        return [Element(first, flat, label) for flat, label in enumerate(labels(name, shape))]
     index = tuple(int(part) for part in match["index"].split(","))
     inside = all(-size <= place < size for place, size in zip(index, shape, strict=False))
     if len(index) != len(shape) or not inside:
@@ -301,6 +299,11 @@ def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> lis
 
 def _label(name: str, index: Sequence[int]) -> str:
     return f"{name}[{','.join(map(str, index))}]"
+
+
+def labels(name: str, shape: Sequence[int]) -> list[str]:
+    """Returns what a tensor's elements are called, in order; its only one has no index."""
+    return [_label(name, i) if math.prod(shape) > 1 else name for i in np.ndindex(*shape)]
 
 
 def _refuse_values(name: str, tensor: Tensor) -> None:

@@ -545,6 +545,7 @@ def noisy(shape: str, kind: str, rate: float, momentum: float, seed: int) -> Col
     return table(rows, *ALL)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("columns", [FEW, ALL])
 @pytest.mark.parametrize("kind", ["moved", "scaled"])
 @pytest.mark.parametrize(("rate", "momentum"), [(0.05, 0.0), (0.01, 0.9)])
@@ -562,6 +563,7 @@ def test_a_descent_that_ends_in_noise_is_healthy_without_a_target(
     assert verdicts.count("healthy") >= 11
 
 
+@pytest.mark.long
 def test_noise_alone_is_no_fall() -> None:
     draw = np.random.default_rng(0)
     verdicts = [
