@@ -711,7 +711,7 @@ def diagnose(
         # Of one parameter it is the settings' rate.
         settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
     if from_log is not None:
-        from gabordiag.diagnosis.log.logged_run import run_from_log
+        from gabordiag.diagnosis.log.comparison import run_from_log
         from gabordiag.diagnosis.log.readers import read_logs
 
         logs = read_logs(from_log, objective.space.names)

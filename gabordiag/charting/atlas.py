@@ -18,12 +18,12 @@ import numpy.typing as npt
 
 from gabordiag.charting.engine import AtlasPlan
 from gabordiag.charting.grid import AXES, DIMENSIONS
+from gabordiag.dynamics.outcomes import BoolArray
 from gabordiag.errors import UsageError
 from gabordiag.gabor import theta_period
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Result, View, finite_or_none, read_only
 
-BoolArray = npt.NDArray[np.bool_]
 # Highest over lowest rate of a window that a person finds without luck.
 _WIDE_ENOUGH = 2.0
 # Of sigma / wavelength.

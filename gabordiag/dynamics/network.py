@@ -41,6 +41,7 @@ from gabordiag.landscape.network import (
     random_directions,
     resolve,
 )
+from gabordiag.landscape.surface import Ends
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.training import Training, Watched, WeightLoss, Weights, find_watched
 from gabordiag.results import Data, Progress, Report, Result, finite_or_none, read_only
@@ -65,8 +66,6 @@ _PLACES, _SHARES = 64, 10
 _EIGENVALUES, _CURVED = 3, 5
 # At the edge of stability lr times the sharpness is so near to its limit.
 _AT_EDGE = 0.2
-
-Ends = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,12 @@ import numpy.typing as npt
 
 from gabordiag.dynamics.batch import BatchRuns, descend_batch
 from gabordiag.dynamics.optimizers import NORMALISED, PROPORTIONAL, OptimizerSettings
-from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray
+from gabordiag.dynamics.outcomes import (
+    CODES,
+    OUTCOME_NAMES,
+    BoolArray,
+    IntArray,
+)
 from gabordiag.dynamics.tables import JointTables, TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import UsageError
@@ -38,7 +43,6 @@ SCAN_STEPS = 1500
 # Decades around 1 of natural rates that the default scan covers; decades that it needs below the
 # stability bound; largest shift of a scan in decades.
 _SUITED, _ROOM, _MOST_DECADES = 2.0, 0.5, 90
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

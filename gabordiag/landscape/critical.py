@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,9 +53,14 @@ from gabordiag.landscape.series_objective import SeriesObjective, cheap_objectiv
 from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
-from gabordiag.own.numeric import GENERIC, measure_fine_noise, measure_noise, noise_spacing
+from gabordiag.own.numeric import (
+    GENERIC,
+    Function,
+    measure_fine_noise,
+    measure_noise,
+    noise_spacing,
+)
 
-Function = Callable[[FloatArray], FloatArray]
 # Distances at which the loss is looked at, of the range's width, ascending.
 _DISTANCES: FloatArray = np.power(4.0, -np.arange(14.0, 0.0, -1.0))
 # At so many of these nothing but noise is seen.

@@ -7,8 +7,6 @@ discontinuity.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,8 +14,8 @@ from gabordiag.landscape.points import Discontinuity
 from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.numeric import Function
 
-Function = Callable[[FloatArray], FloatArray]
 # Discontinuities that are looked for, and halvings by which one is located.
 _MOST, _HALVINGS = 16, 48
 # A rise that keeps this part of itself over the last halvings is one that no refinement resolves;

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.series_objective import SampledObjective, SeriesObjective, cheap_objective
+from gabordiag.landscape.surface import BoolArray
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
@@ -32,7 +32,6 @@ MOST_SURVEYED = 200
 DEFAULT_POINTS, _POINTS_EXPENSIVE = 721, 91
 # Columns of sweep.csv.
 _GRADIENTS = ("grad_analytic", "grad_autograd", "grad_numeric")
-BoolArray = npt.NDArray[np.bool_]
 # A disagreement above this part of the largest gradient (CS231n) is looked at more closely.
 _SUSPICIOUS = 1e-4
 # How well differences over a wide stretch have to be known, and to agree, of the same.

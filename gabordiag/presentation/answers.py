@@ -15,6 +15,7 @@ from gabordiag.dynamics.windows import SCAN_STEPS
 from gabordiag.presentation.blocks import Table
 from gabordiag.presentation.figures.run_paths import Runs, end_words
 from gabordiag.presentation.phrases import (
+    Json,
     number,
     place_words,
     run_settings,
@@ -22,8 +23,6 @@ from gabordiag.presentation.phrases import (
     show_wrapped,
 )
 from gabordiag.wording import as_sentence, show_number
-
-Json = Mapping[str, Any]
 
 
 def answers(diagnoses: Mapping[str, tuple[Json, Runs]]) -> Table:

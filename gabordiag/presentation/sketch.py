@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gabordiag.objective.space import FloatArray
 from gabordiag.presentation.blocks import Mark, Sketch
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
+from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.landscape import axis_of
 
 # Columns at most: as wide as the text around it.

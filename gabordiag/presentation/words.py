@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from gabordiag.presentation.blocks import (
 )
 from gabordiag.presentation.late import Late
 from gabordiag.presentation.phrases import (
+    Json,
     batch_label,
     describe_certificate,
     describe_points,
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from gabordiag.landscape.sweep import Sweep
     from gabordiag.presentation.figures.run_paths import Case, Runs
 
-Json = Mapping[str, Any]
 
 answers = Late("presentation.answers.answers")
 atlas_plan_of = Late("charting.engine.AtlasPlan")

@@ -23,7 +23,7 @@ from gabordiag.diagnosis.causes import (
     wrong_basin,
 )
 from gabordiag.diagnosis.evidence import Facts, SpaceBench
-from gabordiag.diagnosis.log.logged_run import run_from_log
+from gabordiag.diagnosis.log.comparison import run_from_log
 from gabordiag.diagnosis.log.readers import read_logs
 from gabordiag.diagnosis.remedies import leave_saddle
 from gabordiag.diagnosis.verdict import headline

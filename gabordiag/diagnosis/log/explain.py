@@ -265,7 +265,7 @@ class _Judge(LogRun):
         """Steps that now and then lead far away: noise that grows with the distance."""
         if self.target is None or not self.follows_value:
             return None
-        away = np.abs(self.parameter.offset(self.values, self.target))
+        away = np.abs(self.offsets)
         late = away[-len(self.last_losses) :]
         far, usual, first = float(late.max()), float(np.median(late)), float(away[0])
         # Of one that began as near as it stays, noise leads farther.
@@ -459,7 +459,7 @@ class _Judge(LogRun):
         if not self._progress():
             return None
         if self.target is not None:
-            away = np.abs(self.parameter.offset(self.values, self.target))
+            away = np.abs(self.offsets)
             if not (self._surrounds_target() or np.median(away) <= HOVERING * away.max()):
                 return None
         losses = self.losses[-self.repeat :]
@@ -502,11 +502,9 @@ class _Judge(LogRun):
             return self._about_target()
         if self.outcome != "erratic":
             return None
-        assert self.target is not None
-        offsets = self.parameter.offset(self.values, self.target)
-        noise = float(offsets[-len(self.last_losses) :].std())
+        noise = float(self.late_offsets.std())
         begin, best, last = self.levels
-        is_calm = noise <= HOVERING * float(np.abs(offsets).max())
+        is_calm = noise <= HOVERING * float(np.abs(self.offsets).max())
         return (
             self._about_target() if is_calm and last - best <= HOVERING * (begin - best) else None
         )
@@ -516,8 +514,7 @@ class _Judge(LogRun):
         """Whether the last third is the target but for noise, if there is one."""
         if not self._surrounds_target():
             return False
-        assert self.target is not None
-        late = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
+        late = self.late_offsets
         return bool(abs(late.mean()) <= TREND * late.std())
 
     @property
@@ -525,8 +522,7 @@ class _Judge(LogRun):
         """Whether noise spreads the last third over the whole period."""
         if self.parameter.period is None:
             return False
-        late = self.parameter.offset(self.values[-len(self.last_losses) :], self.target or 0.0)
-        return bool(late.std() > HOVERING * self.parameter.period)
+        return bool(self.late_offsets.std() > HOVERING * self.parameter.period)
 
     @property
     def _is_left_to_noise(self) -> bool:
@@ -535,8 +531,7 @@ class _Judge(LogRun):
 
     def _about_target(self) -> Explanation:
         assert self.target is not None
-        late = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
-        noise = float(late.std())
+        noise = float(self.late_offsets.std())
         place, reach = self.parameter.show(self.target), self.parameter.show(noise)
         cure = "A rate that decays would settle it."
         text = f"Healthy but for noise: it stays about the target {place}, within {reach}. {cure}"
@@ -546,7 +541,7 @@ class _Judge(LogRun):
         """Whether the last third lies on both sides of the target, if there is one."""
         if self.target is None:
             return False
-        offsets = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
+        offsets = self.late_offsets
         # Half a period away the sign changes, too.
         across = np.ptp(offsets) < (self.parameter.period or math.inf) / 2
         return bool(across and offsets.min() < 0 < offsets.max())
@@ -600,9 +595,8 @@ class _Judge(LogRun):
         if self.outcome not in ("unfinished", "erratic") or not self._surrounds_target():
             return None
         assert self.target is not None
-        offsets = self.parameter.offset(self.values, self.target)
-        reach = float(np.abs(offsets[-len(self.last_losses) :]).max())
-        if reach < abs(offsets[0]) or self._progress() or not self.follows_value:
+        reach = float(np.abs(self.late_offsets).max())
+        if reach < abs(self.offsets[0]) or self._progress() or not self.follows_value:
             return None
         show = self.parameter.show
         text = f"It swings about the target {show(self.target)}, up to {show(reach)} away from it"
@@ -617,7 +611,7 @@ class _Judge(LogRun):
     def _descending(self) -> Explanation | None:
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
         if self.target is not None:
-            away = np.abs(self.parameter.offset(self.values, self.target))
+            away = np.abs(self.offsets)
             # By chance noise may lead nearer in a third, hardly in the one before it as well.
             nearer = min(map(self.trend, (away, away[: -max(1, len(away) // 3)])))
             falls = falls or nearer > DECAYED * float(np.ptp(away)) / 3
@@ -651,7 +645,7 @@ class _Judge(LogRun):
     def _passed_target(self) -> Explanation | None:
         """Has it left the target behind, downhill? More steps lead farther away."""
         assert self.target is not None
-        offsets = self.parameter.offset(self.values, self.target)
+        offsets = self.offsets
         # Of a periodic parameter the sign changes half a period away, too.
         near = np.abs(np.diff(self.values)) >= np.abs(offsets[:-1])
         crossed = np.flatnonzero((offsets[:-1] * offsets[1:] <= 0) & near)
@@ -675,7 +669,7 @@ class _Judge(LogRun):
     def _thrown_past_target(self) -> Explanation | None:
         """Did one step lead across the target and leave the run farther away than it began?"""
         assert self.target is not None
-        offsets = self.parameter.offset(self.values, self.target)
+        offsets = self.offsets
         away = np.abs(offsets)
         row = int(np.argmax(np.diff(away)))
         begin, end = self.values[row : row + 2].tolist()
@@ -740,7 +734,7 @@ class _Judge(LogRun):
         if passed is not None:
             return passed
         away = float(np.median(np.abs(self.parameter.offset(self.tail, self.target))))
-        way = float(np.abs(self.parameter.offset(self.values, self.target)).max())
+        way = float(np.abs(self.offsets).max())
         # How much lower a parabola about the target would be there.
         lower = (self.levels[0] - last) * (away / way) ** 2
         slopes = self.log.gradients

@@ -445,6 +445,16 @@ class LogRun:
         """Changes of the value from row to row (n - 1,), whole periods taken off."""
         return self.parameter.offset(np.diff(self.values), 0.0)
 
+    @cached_property
+    def offsets(self) -> FloatArray:
+        """How far each row's value is from the target (n,), or from 0 without one."""
+        return self.parameter.offset(self.values, self.target or 0.0)
+
+    @property
+    def late_offsets(self) -> FloatArray:
+        """How far those of the last third are from it."""
+        return self.offsets[-len(self.last_losses) :]
+
     @property
     def spread(self) -> float:
         """How much the losses of the last third spread, but for the outermost."""

@@ -18,6 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.log.table import BLANK, NUMBER, Table, as_table, read_table
+from gabordiag.dynamics.outcomes import (
+    BoolArray,
+    IntArray,
+)
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import read_only
@@ -58,9 +62,6 @@ _NUMBER = re.compile(r"\d+")
 _MAX_BAD_LINES = 0.5
 # Rates that rise by more than this, row after row, are those of a range test.
 _RANGE_TEST = 10
-
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 
 @runtime_checkable

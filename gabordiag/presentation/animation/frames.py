@@ -28,10 +28,11 @@ from PIL import Image
 
 from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.space import FloatArray
 from gabordiag.presentation.animation.film import to_gif, to_mp4
 from gabordiag.presentation.colors import INK, JUMP_COLOR, TARGET_COLOR
 from gabordiag.presentation.figures import landscape
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.axis import ParameterAxis, loss_label
 from gabordiag.presentation.figures.run_paths import RunPath, Runs, end_words, runs_title
 from gabordiag.presentation.figures.space import broken_at_wraps, draw_ground
 from gabordiag.presentation.figures.style import drawing, halo

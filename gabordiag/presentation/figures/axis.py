@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.objective.space import Parameter
+from gabordiag.objective.space import (
+    FloatArray,
+    Parameter,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 
 # No 30 between 15 and 45: start and target of the question stand at ±45.
 _DEGREE_STEPS = (1, 2, 5, 10, 15, 45, 90, 180, 360)

@@ -20,8 +20,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.landscape.points import CriticalPoint
+from gabordiag.objective.space import FloatArray
 from gabordiag.presentation.colors import BAND_STYLES, FAINT, INK, OUTCOME_COLORS, TARGET_COLOR
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
+from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, setting_words
 from gabordiag.presentation.figures.sheets import current_panel, current_sheet, name_panels
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure, write_above

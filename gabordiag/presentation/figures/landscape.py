@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gabordiag.landscape.points import CriticalPoint, Landscape
-from gabordiag.objective.space import Parameter
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.presentation import colors
 from gabordiag.presentation.figures import style
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.axis import ParameterAxis, loss_label
 from gabordiag.presentation.figures.sheets import name_panels
 from gabordiag.presentation.phrases import describe_certificate, describe_points, exact_derivative
 from gabordiag.results import View

@@ -23,10 +23,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.objective.space import FloatArray
 from gabordiag.presentation import phrases
 from gabordiag.presentation.colors import INK, OUTCOME_COLORS, OUTCOME_SHORT, ink_on
 from gabordiag.presentation.figures import sheets, style
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.axis import ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import (
     draw_basins,
     draw_loss,

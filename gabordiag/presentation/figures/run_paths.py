@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.objective.space import Parameter
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.presentation import phrases
 from gabordiag.presentation.colors import INK, JUMP_COLOR, OUTCOME_COLORS, RUN_STYLES, LineStyle
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
+from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.late import Late
 from gabordiag.results import View
 from gabordiag.wording import counted, show_number

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
@@ -24,9 +23,11 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
+from gabordiag.dynamics.outcomes import IntArray
 from gabordiag.landscape.points import Landscape
+from gabordiag.objective.space import FloatArray
 from gabordiag.presentation import colors, phrases
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.axis import ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_landscape
 from gabordiag.presentation.figures.run_paths import (
     MOST_NAMED,
@@ -77,7 +78,6 @@ _NARROW = 0.1
 _NUMBERED = 9
 
 Window = tuple[int, int]
-IntArray = npt.NDArray[np.int64]
 
 
 def optimize_figure(runs: Runs) -> Figure:

@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
+from gabordiag.objective.space import FloatArray
 from gabordiag.presentation.colors import INK
 from gabordiag.presentation.figures import run_paths, surface
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
+from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, outcome_handles, outcome_mesh
 from gabordiag.presentation.figures.runs import draw_losses, is_crowded, window_words
 from gabordiag.presentation.figures.sheets import current_panel, current_sheet, fit_title

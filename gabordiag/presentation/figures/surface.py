@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from gabordiag.objective.space import FloatArray
 from gabordiag.presentation.colors import (
     INK,
     JUMP_COLOR,
@@ -29,7 +30,7 @@ from gabordiag.presentation.colors import (
     RUN_STYLES,
     TARGET_COLOR,
 )
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.axis import ParameterAxis, loss_label
 from gabordiag.presentation.figures.sheets import fit_title, name_panels
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure, write
 from gabordiag.presentation.phrases import height_words
