@@ -86,7 +86,8 @@ def test_every_pair_is_that_of_scalar_loops(names, loss, padding):
 
 @pytest.mark.parametrize("tilt", [-0.3, 0.7])
 def test_a_plane_wave_leaves_some_pixels_rounding_alone(tilt):
-    # Of sin(k x) the difference of a pixel and its mirror is a multiple of cos(k x), or none.
+    # sin(k (x + u)) + sin(k (x - u)) = 2 sin(k x) cos(k u): nothing of the pixels u and -u that an
+    # even kernel weighs alike, where k u is a quarter turn, as at (4, 5) for the first tilt.
     y, x = np.indices((24, 24)) * 1.0
     wave = np.sin(2 * np.pi * (x + tilt * y) / 10)
     experiment, names = replace(small(), image=wave, kernel_size=13), ("theta", "sigma")
