@@ -177,8 +177,9 @@ def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
     # unit diagonal first, because rounding is relative to the largest entry, and an additive image
     # may be far stronger or weaker than the responses.
     rank, squares = len(basis), gram.diagonal().clone()
-    # The pixels by one factor: of some nothing but rounding, of either sign, may be left.
-    squares[:rank] = squares[:rank].max()
+    # Of some pixels nothing but rounding, of either sign, may be left: these by the largest.
+    pixels, eps = squares[:rank], torch.finfo(torch.float64).eps
+    pixels[pixels <= rank * eps * pixels.max()] = pixels.max()
     scale = squares.clamp(min=torch.finfo(torch.float64).tiny).sqrt()
     with one_thread():
         eigenvalues, vectors = torch.linalg.eigh(gram / scale / scale[:, None])
