@@ -442,7 +442,8 @@ class TestPlanted:
         sizes = np.polynomial.Polynomial(np.abs(slope.coef))(np.abs(roots))
         moved = np.finfo(np.float64).eps * sizes / np.abs(curvature(np.array(roots)))
         assert len(landscape.points) == len(roots)
-        assert (np.abs([p.value for p in landscape.points] - np.array(roots)) <= 1e-8 + moved).all()
+        apart = np.abs([point.value for point in landscape.points] - np.array(roots))
+        assert (apart <= np.maximum(1e-8, moved)).all()
         for point in landscape.points:
             assert point.kind == ("minimum" if curvature(point.value) > 0 else "maximum")
             assert point.curvature == pytest.approx(curvature(point.value), rel=1e-6, abs=1e-9)
